@@ -1,0 +1,49 @@
+"""medseg: from a folder of scans and a few labelled cases to a segmentation model you can trust.
+
+    import medseg
+    run = medseg.train("lung_ct", output="run")
+    medseg.predict("scans", model="run", output="out")
+    medseg.evaluate("out", "references", output="scores")
+    bundle = medseg.Bundle.load("run/bundle")
+
+The names below are imported when they are first used, so that `import medseg` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from medseg.bundle import Bundle as Bundle
+    from medseg.core.errors import MedsegError as MedsegError
+    from medseg.core.task import Task as Task
+    from medseg.workflows.evaluate import evaluate as evaluate
+    from medseg.workflows.predict import PredictOptions as PredictOptions
+    from medseg.workflows.predict import predict as predict
+    from medseg.workflows.train import TrainOptions as TrainOptions
+    from medseg.workflows.train import train as train
+
+_HOMES = {
+    "Bundle": "medseg.bundle",
+    "MedsegError": "medseg.core.errors",
+    "PredictOptions": "medseg.workflows.predict",
+    "Task": "medseg.core.task",
+    "TrainOptions": "medseg.workflows.train",
+    "evaluate": "medseg.workflows.evaluate",
+    "predict": "medseg.workflows.predict",
+    "train": "medseg.workflows.train",
+}
+__all__ = [  # noqa: PLE0604 -- the names are the keys of the table above
+    "__version__",
+    *_HOMES,
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'medseg' has no attribute {name!r}")
+    return getattr(import_module(home), name)

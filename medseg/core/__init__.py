@@ -1,0 +1,1 @@
+"""The types every room shares: geometry, volumes, labels, tasks, plans, reports, events, errors."""

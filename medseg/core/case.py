@@ -1,0 +1,112 @@
+"""Scans and cases: references to files and what was found odd about them, without their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from medseg.core.volume import LabelMap, Volume
+
+
+class Severity(StrEnum):
+    """How bad a finding is: `error` makes a scan unusable."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is odd about an input, carried from the reader to every report.
+
+    `code` is a stable word that scripts may rely on, e.g. missing-slices, uneven-spacing,
+    gantry-tilt, duplicate-position, duplicate-file, mixed-orientation, mixed-pixel-spacing,
+    mixed-rescale, localizer, multi-volume, derived, unsupported-syntax, partial-file, unreadable,
+    unknown-units, non-orthogonal-axes, grid-mismatch, unpaired, undeclared-label, not-finite.
+    `values` holds the numbers behind the sentence in `message`.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One scan on disk: a file, or the files of one DICOM series.
+
+    path: the file, or the folder that holds the series; files: all of them, in slice order for
+    DICOM; format: a key of `medseg.formats.FORMATS`; name: relative path without extension,
+    unique within one discovery, posix separators; uid: SeriesInstanceUID where there is one.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    format: str
+    name: str
+    modality: str | None = None
+    uid: str | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """A scan that was read: float32 `volume` on the exact source grid.
+
+    modality: as DICOM names it (CT, MR, PT, …), None where the format does not say;
+    integral: whether the stored pixels are whole numbers (a label map's mark).
+    """
+
+    source: Source
+    volume: Volume
+    modality: str | None = None
+    integral: bool = False
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One labelled example: one image file (or DICOM series) per channel and the label file.
+
+    `group` is the patient; splits never cut through a group.
+    """
+
+    id: str
+    group: str
+    images: tuple[Source, ...]
+    label: Source | None = None
+
+
+class Status(StrEnum):
+    """What became of one scan."""
+
+    OK = "ok"
+    REVIEW = "review"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one scan, and why where it is not ok."""
+
+    status: Status
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """A label map on the source grid, with what made it and what is odd about its input.
+
+    `confidence` is the mean winning probability over the foreground (None where nothing was found).
+    """
+
+    labelmap: LabelMap
+    scan: Scan
+    outcome: Outcome
+    confidence: float | None = None
