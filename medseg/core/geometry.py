@@ -87,7 +87,8 @@ class Geometry:
     @property
     def direction(self) -> Float:
         """3x3; columns are the unit vectors (RAS+) of the axes i, j, k."""
-        return self.affine[:3, :3] / np.asarray(self.spacing)
+        unit: Float = self.affine[:3, :3] / np.asarray(self.spacing)
+        return unit
 
     @property
     def origin(self) -> Triple:
@@ -124,12 +125,14 @@ class Geometry:
 
     def to_world(self, index: ArrayLike) -> Float:
         """Voxel indices [N, 3] -> world mm [N, 3]."""
-        return np.asarray(index, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+        world: Float = np.asarray(index, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+        return world
 
     def to_index(self, world: ArrayLike) -> Float:
         """World mm [N, 3] -> fractional voxel indices [N, 3]."""
         inverse = np.linalg.inv(self.affine)
-        return np.asarray(world, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
+        index: Float = np.asarray(world, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
+        return index
 
     def same_grid(self, other: Geometry, tolerance_mm: float = 1e-2) -> bool:
         """Whether both have one shape and no corner lies further than `tolerance_mm` from its twin."""
@@ -190,7 +193,7 @@ class Geometry:
         oblique grids, where two axes share a nearest direction, still get three distinct ones.
         """
         squared = self.direction**2
-        return list(max(permutations(range(3)), key=lambda worlds: float(squared[worlds, (0, 1, 2)].sum())))
+        return list(max(permutations(range(3)), key=lambda worlds: float(squared[list(worlds), [0, 1, 2]].sum())))
 
 
 def _shape(values: Sequence[int]) -> Shape:
