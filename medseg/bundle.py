@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from medseg.core.errors import BundleError, MedsegError
 from medseg.core.files import atomic_folder
 from medseg.core.plan import Fingerprint, Plan, fingerprint_from_plain, plan_from_plain, to_plain
-from medseg.core.task import Task, parse_task
+from medseg.core.task import DataSpec, Task, parse_task
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,9 @@ class Bundle:
 
         folder = Path(folder)
         with atomic_folder(folder) as temporary:
-            _write(temporary / _TASK, self.task.model_dump(mode="json", exclude_defaults=True))
+            # Where the training data lay is nobody's business and no part of the model.
+            task = self.task.model_copy(update={"data": DataSpec()})
+            _write(temporary / _TASK, task.model_dump(mode="json"))
             _write(temporary / _PLAN, to_plain(self.plan))
             _write(temporary / _FINGERPRINT, to_plain(self.fingerprint))
             _write(temporary / _PROVENANCE, to_plain(self.provenance))
@@ -147,7 +149,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _digest(path: Path) -> str:

@@ -1,0 +1,269 @@
+"""From what the cases are like to how they are going to be segmented: pure and readable.
+
+The rules follow nnU-Net's (Isensee et al., Nature Methods 18:203, 2021): median spacing, a finer one
+on a strongly anisotropic axis, intensities of the foreground, a patch in the shape of the median
+case, strides per axis while the axis is coarse enough to keep. What differs is the budget: it comes
+in as a `Machine`, so that two CPU cores get a network that learns in minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+
+from medseg.core.errors import PlanError
+from medseg.core.geometry import Shape, Triple
+from medseg.core.plan import (
+    AugmentSpec,
+    ChannelStats,
+    Fingerprint,
+    NetworkSpec,
+    Normalization,
+    Plan,
+    Schedule,
+    WindowSpec,
+    override,
+)
+from medseg.core.task import Task
+
+_MIN_EDGE = 4  # feature maps are not pooled below this many voxels
+_ANISOTROPY = 3.0  # nnU-Net's threshold for treating an axis apart
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the network may cost.
+
+    patch_voxels: of one sample; volume_voxels: of the median case at the planned spacing;
+    features: of the first stage and of the widest; batch: samples a step.
+    """
+
+    name: str
+    patch_voxels: int
+    volume_voxels: int
+    features: tuple[int, int]
+    batch: int
+
+
+def machine(device: Literal["cpu", "cuda"], ndim: int) -> Machine:
+    """The budget of a laptop's processor or of one GPU, for 2D or 3D networks."""
+    if device == "cpu":
+        return Machine("cpu", 2**16, 2**22, (24, 384), 4) if ndim == 2 else Machine("cpu", 2**17, 2**20, (16, 192), 2)
+    return Machine("gpu", 2**18, 2**24, (32, 512), 12) if ndim == 2 else Machine("gpu", 2**21, 2**26, (32, 320), 2)
+
+
+def plan(fingerprint: Fingerprint, task: Task, budget: Machine, changes: Mapping[str, Any] | None = None) -> Plan:
+    """The plan for this data, this task and this machine; `changes` override keys of the result.
+
+    Keys of `changes` are dotted ('schedule.learning_rate'); the task's own `plan` comes before them.
+    Raises PlanError where an override does not fit or the pieces contradict each other.
+    """
+    ndim = task.dimensions
+    reasons: dict[str, str] = {}
+    spacing = _spacing(fingerprint, ndim, budget, reasons)
+    shape = _median_shape(fingerprint, spacing, ndim)
+    normalization = tuple(_normalization(task, stats, reasons) for stats in fingerprint.channels)
+    patch, strides, kernels = _topology(shape, spacing, ndim, budget)
+    features = tuple(min(budget.features[0] * 2**stage, budget.features[1]) for stage in range(len(strides)))
+    reasons["patch"] = f"the median case is {shape} voxels at this spacing; {budget.name} budget {budget.patch_voxels}"
+    reasons["network"] = f"pooled per axis while at least {_MIN_EDGE} voxels and a like spacing remain"
+    batch = _batch(patch, budget, fingerprint.n_cases)
+    planned = Plan(
+        task=task.name,
+        ndim=ndim,
+        spacing=spacing,
+        normalization=normalization,
+        patch=patch,
+        batch=batch,
+        network=NetworkSpec(
+            name="unet",
+            ndim=ndim,
+            in_channels=len(fingerprint.channels),
+            out_channels=len(task.labels) + 1,
+            features=features,
+            strides=strides,
+            kernels=kernels,
+            norm="instance",
+        ),
+        augment=_augment(task, spacing, reasons),
+        schedule=Schedule(ema=0.99),
+        window=WindowSpec(batch=1 if ndim == 3 else 4, skip_below=_skip_below(normalization, reasons)),
+        reasons=reasons,
+    )
+    for wish in (task.plan, changes or {}):
+        if wish:
+            planned = override(planned, wish)
+    return validated(planned, task)
+
+
+def validated(planned: Plan, task: Task) -> Plan:
+    """The plan itself, or PlanError in one sentence where its parts contradict each other."""
+    network = planned.network
+    if not (len(network.features) == len(network.strides) == len(network.kernels)):
+        raise PlanError("network.features, network.strides and network.kernels need one entry per stage each")
+    if network.ndim != planned.ndim:
+        raise PlanError(f"network.ndim is {network.ndim} but the plan's ndim is {planned.ndim}")
+    if network.out_channels != len(task.labels) + 1:
+        raise PlanError(f"network.out_channels must be {len(task.labels) + 1}, one more than there are labels")
+    if planned.batch < 1 or min(planned.patch) < 1 or min(planned.spacing) <= 0:
+        raise PlanError("batch, patch and spacing must be positive")
+    if planned.ndim == 2 and planned.patch[2] != 1:
+        raise PlanError(f"patch: a 2D network takes patches one voxel thick, not {planned.patch}")
+    if not 0 <= planned.window.overlap < 1:
+        raise PlanError(f"window.overlap must be at least 0 and below 1, not {planned.window.overlap}")
+    _check_divisible(planned)
+    return planned
+
+
+def _check_divisible(planned: Plan) -> None:
+    if planned.network.name != "unet":
+        return  # the other networks check their own input sizes
+    for axis in range(planned.ndim):
+        factor = prod(stride[axis] for stride in planned.network.strides)
+        if planned.patch[axis] % factor:
+            raise PlanError(
+                f"patch: {planned.patch[axis]} on axis {axis} is no multiple of {factor}, the strides' product"
+            )
+
+
+# ---- spacing --------------------------------------------------------------------------------
+
+
+def _spacing(fingerprint: Fingerprint, ndim: int, budget: Machine, reasons: dict[str, str]) -> Triple:
+    spacings = np.array(fingerprint.spacings)
+    target = np.median(spacings, axis=0)
+    coarse = int(target.argmax())
+    others = np.delete(target, coarse).max()
+    reasons["spacing"] = "the median of the training cases"
+    if ndim == 3 and target[coarse] > _ANISOTROPY * others:
+        target[coarse] = max(np.percentile(spacings[:, coarse], 10), others)
+        reasons["spacing"] += "; the 10th percentile on the coarse axis"
+    axes = slice(0, ndim)
+    extent = np.median(np.array(fingerprint.shapes) * spacings, axis=0)
+    excess = prod(extent[axes] / target[axes]) / budget.volume_voxels
+    if excess > 1:
+        target[axes] = _coarsened(target[axes], excess)
+        reasons["spacing"] += f"; coarsened to {budget.volume_voxels} voxels a median case for this {budget.name}"
+    return _triple(np.round(target, 4))
+
+
+def _coarsened(spacing: Any, excess: float) -> Any:
+    """Multiply the volume of a voxel by `excess`, the finest axes first, so that voxels grow cubic."""
+    spacing = np.array(spacing, dtype=np.float64)
+    target = spacing.prod() * excess
+    order = np.argsort(spacing)
+    for count in range(1, len(spacing) + 1):
+        finest = order[:count]
+        edge = (target / np.delete(spacing, finest).prod()) ** (1 / count)
+        if count == len(spacing) or edge <= spacing[order[count]]:
+            spacing[finest] = edge
+            break
+    return spacing
+
+
+def _median_shape(fingerprint: Fingerprint, spacing: Triple, ndim: int) -> Shape:
+    shapes = np.array(fingerprint.shapes) * np.array(fingerprint.spacings) / np.array(spacing)
+    i, j, k = (max(1, round(float(n))) for n in np.median(shapes, axis=0))
+    return (i, j, k) if ndim == 3 else (i, j, 1)
+
+
+# ---- intensities ----------------------------------------------------------------------------
+
+
+def _normalization(task: Task, stats: ChannelStats, reasons: dict[str, str]) -> Normalization:
+    if task.modality == "CT":
+        reasons["normalization"] = "CT: clipped to the 0.5..99.5 percentiles of the foreground, then z-scored"
+        return Normalization("ct", stats.p005, stats.p995, stats.mean, max(stats.std, 1e-3))
+    reasons["normalization"] = f"{task.modality}: units differ from scan to scan, so each image is z-scored by itself"
+    return Normalization("zscore")
+
+
+def _skip_below(normalization: tuple[Normalization, ...], reasons: dict[str, str]) -> float | None:
+    first = normalization[0]
+    if first.scheme != "ct":
+        return None
+    reasons["window"] = "windows with nothing above the clipping floor hold air only and are not computed"
+    return (first.lower - first.mean) / first.std + 1e-3
+
+
+# ---- network --------------------------------------------------------------------------------
+
+
+def _topology(
+    shape: Shape, spacing: Triple, ndim: int, budget: Machine
+) -> tuple[Shape, tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
+    """Patch, strides and kernels: the patch shrinks along its longest side (mm) until it fits."""
+    patch = np.array([min(n, 2 * budget.patch_voxels) for n in shape[:ndim]], dtype=np.float64)
+    extent = patch * spacing[:ndim]
+    while prod(patch) > budget.patch_voxels:
+        longest = int(extent.argmax())
+        patch[longest] *= 0.95
+        extent[longest] *= 0.95
+    strides, kernels = _strides([int(n) for n in patch.round()], spacing[:ndim])
+    factors = [prod(stride[axis] for stride in strides) for axis in range(ndim)]
+    # Up to the next multiple where the case itself is that small, else to the nearest one.
+    rounded = [
+        int(np.ceil(n / f) * f) if n >= shape[axis] - 0.5 else max(f, round(n / f) * f)
+        for axis, (n, f) in enumerate(zip(patch, factors, strict=True))
+    ]
+    i, j, k = [*rounded, 1][:3]
+    return (i, j, k), strides, kernels
+
+
+def _strides(
+    patch: list[int], spacing: tuple[float, ...]
+) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
+    """nnU-Net's rule: halve every axis that keeps >= 4 voxels and is not twice as coarse as the finest."""
+    ndim = len(patch)
+    size, now = [float(n) for n in patch], list(spacing)
+    strides: list[tuple[int, ...]] = [(1,) * ndim]
+    kernels: list[tuple[int, ...]] = [_kernel(now)]
+    while len(strides) < 6:
+        finest = min((s for s, n in zip(now, size, strict=True) if n >= 2 * _MIN_EDGE), default=0.0)
+        pooled = tuple(2 if n >= 2 * _MIN_EDGE and s < 2 * finest else 1 for s, n in zip(now, size, strict=True))
+        if max(pooled) == 1:
+            break
+        strides.append(pooled)
+        size = [n / p for n, p in zip(size, pooled, strict=True)]
+        now = [s * p for s, p in zip(now, pooled, strict=True)]
+        kernels.append(_kernel(now))
+    return tuple(strides), tuple(kernels)
+
+
+def _kernel(spacing: list[float]) -> tuple[int, ...]:
+    """Three voxels, but one on an axis more than twice as coarse as the finest: there is no context there yet."""
+    return tuple(1 if s > 2 * min(spacing) else 3 for s in spacing)
+
+
+def _batch(patch: Shape, budget: Machine, n_cases: int) -> int:
+    """As many samples as full patches of the budget's batch would hold; no more than there are cases."""
+    room = budget.batch * budget.patch_voxels // prod(patch)
+    return int(max(2, min(room, 4 * budget.batch, max(2, n_cases))))
+
+
+# ---- augmentation ---------------------------------------------------------------------------
+
+
+def _augment(task: Task, spacing: Triple, reasons: dict[str, str]) -> AugmentSpec:
+    """Which flips are allowed depends on what is seen: a body has a top and a bottom, cells do not."""
+    finest = min(spacing[: task.dimensions])
+    spec = AugmentSpec(elastic_sigma=round(2.0 * finest, 3))
+    if task.dimensions == 2:
+        reasons["augment"] = "pictures have no up or down: every rotation and both flips"
+        return replace(
+            spec, rotation=180.0, rotation_probability=0.5, flips=(0, 1), elastic_sigma=round(4.0 * finest, 3)
+        )
+    sided = any(label.mirror for label in task.labels.values())
+    reasons["augment"] = (
+        "left and right exchange their labels when flipped" if sided else "a body in space: moderate rotations"
+    )
+    return replace(spec, flips=(0,) if sided else ())
+
+
+def _triple(values: Any) -> Triple:
+    x, y, z = (float(v) for v in values)
+    return x, y, z

@@ -1,0 +1,81 @@
+"""What a network is trained to make small: soft Dice plus cross-entropy, exact about ignored voxels."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from medseg.core.labels import IGNORE
+
+
+class DiceCrossEntropy(torch.nn.Module):
+    """Mean cross-entropy plus soft Dice (Milletari 2016, over the batch, without background).
+
+    class_weights: one factor a class [L] for the cross-entropy, or None. Voxels with the target
+    IGNORE have no part in either term: their gradient is exactly zero.
+    """
+
+    def __init__(self, class_weights: torch.Tensor | None = None) -> None:
+        super().__init__()
+        self.dice = _monai_dice()
+        self.register_buffer("class_weights", class_weights)
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """logits [B, L, *spatial] of any float type, target [B, *spatial] long; a float32 scalar."""
+        logits = logits.float()
+        valid = target != IGNORE
+        weights = self.class_weights if isinstance(self.class_weights, torch.Tensor) else None
+        # Summed and divided here: a batch of nothing but ignored voxels is then 0, not 0/0.
+        summed = F.cross_entropy(logits, target, weight=weights, ignore_index=IGNORE, reduction="sum")
+        share = valid if weights is None else weights[torch.where(valid, target, 0)] * valid
+        cross_entropy = summed / share.sum().clamp_min(1e-6)
+        probabilities = logits.softmax(1) * valid.unsqueeze(1)
+        classes = torch.arange(logits.shape[1], device=logits.device).view(1, -1, *[1] * (target.ndim - 1))
+        dice: torch.Tensor = self.dice(probabilities, (target.unsqueeze(1) == classes).to(logits.dtype))
+        return cross_entropy + dice
+
+
+def deep_supervised(loss: torch.nn.Module, outputs: Sequence[torch.Tensor], target: torch.Tensor) -> torch.Tensor:
+    """The loss at every resolution, each half as heavy as the one above (nnU-Net); weights sum to 1.
+
+    outputs: logits, full resolution first; the target is thinned out (nearest) to each size.
+    """
+    weights = [2.0**-level for level in range(len(outputs))]
+    total = torch.zeros((), device=target.device)
+    for weight, logits in zip(weights, outputs, strict=True):
+        size = logits.shape[2:]
+        fitted = target
+        if size != target.shape[1:]:
+            fitted = F.interpolate(target.unsqueeze(1).float(), size=size, mode="nearest-exact").squeeze(1).long()
+        total = total + weight / sum(weights) * loss(logits, fitted)
+    return total
+
+
+def class_weights(frequencies: Sequence[float], rule: str) -> torch.Tensor | None:
+    """Factors per class from their share of voxels: 'none', 'inverse' (1/p) or 'log' (1/ln(1.02+p)).
+
+    'log' is ENet's (Paszke 2016); both are scaled to a mean of one. Classes that never occur get
+    the largest factor of those that do.
+    """
+    if rule == "none":
+        return None
+    share = torch.tensor(frequencies, dtype=torch.float64)
+    share = share / share.sum()
+    present = share > 0
+    raw = torch.where(present, 1 / share.clamp_min(1e-12), 0.0) if rule == "inverse" else 1 / torch.log(1.02 + share)
+    raw = torch.where(present, raw, raw[present].max())
+    return (raw / raw.mean()).float()
+
+
+def _monai_dice() -> torch.nn.Module:
+    # Importing MONAI costs seconds, so only those who train pay for it; what its optional
+    # dependencies have to say about themselves is not the user's business.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from monai.losses.dice import DiceLoss
+
+    loss: torch.nn.Module = DiceLoss(include_background=False, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)
+    return loss
