@@ -1,0 +1,83 @@
+"""Intensities as the network wants them, in place, one channel at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.core.errors import PlanError
+from medseg.core.plan import Normalization
+
+Float32 = NDArray[np.float32]
+
+# Percentiles of more voxels than this are taken from every n-th one.
+_SAMPLE = 4_000_000
+
+
+def normalize_ct(channel: Float32, given: Normalization) -> None:
+    """Clip to the training foreground's range, then z-score with its figures (Isensee et al. 2021).
+
+    Raises PlanError where the plan gives no range to clip to.
+    """
+    if given.upper <= given.lower:
+        raise PlanError(f"normalization: lower ({given.lower:g}) must lie below upper ({given.upper:g})")
+    np.clip(channel, given.lower, given.upper, out=channel)
+    channel -= np.float32(given.mean)
+    channel /= np.float32(given.std if given.std > 0 else 1.0)
+
+
+def normalize_zscore(channel: Float32, given: Normalization) -> None:
+    """Z-score by the image's own mean and deviation over voxels inside its 0.5..99.5 percentiles."""
+    sample = _sample(channel)
+    low, high = np.percentile(sample, (0.5, 99.5))
+    inside = sample[(sample >= low) & (sample <= high)]
+    # An image that is nearly all background has no spread inside its percentiles; then all voxels count.
+    chosen = inside if not _is_flat(inside) else sample
+    channel -= np.float32(chosen.mean(dtype=np.float64))
+    if _is_flat(chosen):
+        channel[...] = 0.0
+    else:
+        channel /= np.float32(chosen.std(dtype=np.float64))
+
+
+def normalize_unit8(channel: Float32, given: Normalization) -> None:
+    """8-bit intensities 0..255 -> -0.5..0.5."""
+    channel /= np.float32(255.0)
+    channel -= np.float32(0.5)
+
+
+def normalize_minmax(channel: Float32, given: Normalization) -> None:
+    """The image's own 0.5..99.5 percentiles -> -1..1, clipped; a constant image becomes 0."""
+    low, high = np.percentile(_sample(channel), (0.5, 99.5))
+    if high - low <= _resolution(low, high):
+        channel[...] = 0.0
+        return
+    np.clip(channel, low, high, out=channel)
+    channel -= np.float32(low)
+    channel *= np.float32(2.0 / (high - low))
+    channel -= np.float32(1.0)
+
+
+NORMALIZATIONS: dict[str, Callable[[Float32, Normalization], None]] = {
+    "ct": normalize_ct,
+    "zscore": normalize_zscore,
+    "unit8": normalize_unit8,
+    "minmax": normalize_minmax,
+}
+
+
+def _sample(channel: Float32) -> Float32:
+    flat = channel.reshape(-1)
+    return flat[:: -(-flat.size // _SAMPLE)]
+
+
+def _is_flat(values: NDArray[Any]) -> bool:
+    """Whether the values differ by no more than float32's rounding, so that dividing would raise noise."""
+    return float(values.max() - values.min()) <= _resolution(float(values.min()), float(values.max()))
+
+
+def _resolution(low: float, high: float) -> float:
+    return 1e-5 * max(abs(low), abs(high))
