@@ -1,0 +1,55 @@
+"""`medseg evaluate`: score label maps against reference label maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medseg.cli.options import Debug, Json, Map, Task, label_map
+from medseg.core.errors import UsageError
+
+
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder of label maps to score.")],
+    references: Annotated[Path, typer.Argument(metavar="REFERENCES", help="Folder of reference label maps.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUT", help="Folder for report.json, .csv and .html.")
+    ] = None,
+    task: Task = None,
+    map_: Map = None,
+    binary: Annotated[bool, typer.Option("--binary", help="Count every value but 0 as one structure.")] = False,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Bring a prediction on another grid onto its reference's.")
+    ] = False,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="The scans, for pictures in the report.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Score label maps against references of the same names.
+
+    \b
+    Example:
+      medseg evaluate predictions references -o scores
+      medseg evaluate predictions references -o scores --task lung_ct --json
+    """
+    if output is None:
+        raise UsageError("-o says where the report goes: give a folder")
+    from medseg.cli.render import print_json, print_pairs, progress
+    from medseg.cli.scores import print_report
+    from medseg.evaluation.write import report_json
+    from medseg.workflows.evaluate import EvaluateOptions
+    from medseg.workflows.evaluate import evaluate as score
+
+    options = EvaluateOptions(task=task, map=label_map(map_), binary=binary, resample=resample, images=images)
+    with progress() as listener:
+        report = score(predictions, references, output, options, listener)
+    if as_json:
+        print_json(report_json(report))
+        return
+    print_report(report)
+    print()
+    print_pairs({"report": output / "report.html"})

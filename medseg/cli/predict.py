@@ -1,0 +1,85 @@
+"""`medseg predict`: segment a folder of scans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medseg.cli.options import Debug, Device, Json
+from medseg.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from medseg.batch.results import BatchResult
+
+
+def predict(
+    scans: Annotated[
+        Path, typer.Argument(metavar="SCANS", help="A scan or a folder: DICOM, NIfTI, NRRD, MHA, PNG, JPEG, TIFF.")
+    ],
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", metavar="RUN", help="A run folder, or a bundle folder.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUT", help="Folder for the label maps and results.csv.")
+    ] = None,
+    device: Device = "auto",
+    flips: Annotated[
+        bool | None, typer.Option("--flips/--no-flips", help="Average over mirrored copies (slower, a little better).")
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option("--overlap", metavar="FRACTION", help="Overlap of neighbouring windows, 0 to 0.9.")
+    ] = None,
+    seg: Annotated[
+        bool, typer.Option("--seg/--no-seg", help="Write a DICOM SEG beside the label map of a DICOM scan.")
+    ] = True,
+    previews: Annotated[bool, typer.Option("--previews/--no-previews", help="Write a preview picture a scan.")] = True,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Segment every scan in a folder, whatever its format.
+
+    \b
+    Example:
+      medseg predict scans --model run -o predictions
+      medseg predict scan.nii.gz --model run -o predictions --json
+
+    Formats may be mixed, at any depth. Each scan gives a label map on its own grid, a preview in
+    previews/ and a row in results.csv.
+    Exit code: 0 all segmented, 1 some were refused or failed, 2 none could be segmented.
+    """
+    if model is None:
+        raise UsageError("--model says what to segment with: give a run folder or a bundle")
+    if output is None:
+        raise UsageError("-o says where the label maps go: give a folder")
+    from medseg.cli.render import print_json, progress
+    from medseg.workflows.predict import PredictOptions
+    from medseg.workflows.predict import predict as segment
+
+    options = PredictOptions(device=device, flips=flips, overlap=overlap, seg=seg, previews=previews)
+    with progress() as listener:
+        result = segment(scans, model, output, options, listener)
+    if as_json:
+        print_json(result.plain())
+        typer.echo(result.summary(), err=True)
+    else:
+        _print_result(result)
+    raise typer.Exit(result.exit_code)
+
+
+def _print_result(result: BatchResult) -> None:
+    from medseg.cli.render import print_table
+
+    rows = [
+        [row.scan, row.status, *(f"{ml:.1f}" for ml in row.volumes_ml.values()), f"{row.seconds:.1f}"]
+        if row.volumes_ml
+        else [row.scan, row.status, *("-" for _ in result.labels), f"{row.seconds:.1f}"]
+        for row in result.rows
+    ]
+    print_table(["scan", "status", *(f"{label} (ml)" for label in result.labels), "seconds"], rows)
+    print()
+    for row in result.rows:
+        if row.reason:
+            print(f"{row.status}: {row.scan}: {row.reason}")
+    print(result.summary())

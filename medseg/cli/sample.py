@@ -1,0 +1,41 @@
+"""`medseg sample`: synthetic scans to try things out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medseg.cli.options import Debug
+from medseg.core.errors import UsageError
+
+
+def sample(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="OUT", help="Folder for the sample data; the same as -o.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUT", help="Folder for the sample data.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write sample data: chest-CT phantoms and cell images.
+
+    \b
+    Example:
+      medseg sample samples
+      medseg inspect samples
+    """
+    target = output if output is not None else folder
+    if target is None:
+        raise UsageError("say where the sample data go: medseg sample OUT")
+    if folder is not None and output is not None and folder != output:
+        raise UsageError(f"two folders are given, {folder} and -o {output}: give one")
+    from medseg.cli.render import print_next, progress
+    from medseg.workflows.sample import sample as write
+
+    with progress() as listener:
+        written = write(target, listener)
+    print(f"wrote {len(written)} files to {target}")
+    print_next([f"medseg inspect {target}", "medseg train --task lung_ct -o run"])
