@@ -1,0 +1,158 @@
+"""What every network must do. A new one inherits `NetworkContract` with a small spec of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from medseg.core.errors import PlanError
+from medseg.core.plan import NetworkSpec
+from medseg.nets import NETWORKS, build, divisor, fit_patch, margin, smallest
+
+Norm = Literal["instance", "batch", "group", "none"]
+
+
+def small_spec(name: str, ndim: Literal[2, 3], features: tuple[int, ...], norm: Norm = "instance") -> NetworkSpec:
+    stages = len(features)
+    return NetworkSpec(
+        name=name,
+        ndim=ndim,
+        in_channels=2,
+        out_channels=3,
+        features=features,
+        strides=((1,) * ndim, *((2,) * ndim,) * (stages - 1)),
+        kernels=((3,) * ndim,) * stages,
+        norm=norm,
+    )
+
+
+class NetworkContract:
+    """Inherited once per network; `spec` is small enough for a processor."""
+
+    name: ClassVar[str]
+    features: ClassVar[tuple[int, ...]] = (4, 6)
+    norm: ClassVar[Norm] = "instance"
+
+    @pytest.fixture(params=[2, 3], ids=["2d", "3d"])
+    def spec(self, request: pytest.FixtureRequest) -> NetworkSpec:
+        torch.manual_seed(0)
+        return small_spec(self.name, request.param, self.features, self.norm)
+
+    def patch(self, spec: NetworkSpec, batch: int = 2) -> Tensor:
+        shape = [n + step for n, step in zip(smallest(spec), divisor(spec), strict=True)]
+        return torch.randn(batch, spec.in_channels, *shape, generator=torch.Generator().manual_seed(1))
+
+    def test_output_covers_the_input_less_the_margin(self, spec: NetworkSpec) -> None:
+        x = self.patch(spec, batch=3)
+        out = build(spec).eval()(x)
+        assert out.shape == (3, 3, *(n - 2 * m for n, m in zip(x.shape[2:], margin(spec), strict=True)))
+
+    def test_smallest_patch_works(self, spec: NetworkSpec) -> None:
+        # Without normalisation, for which one voxel at the lowest resolution may be too few.
+        network = build(replace(spec, norm="none")).eval()
+        assert network(torch.randn(1, spec.in_channels, *smallest(spec))).numel() > 0
+
+    def test_gradient_reaches_every_parameter(self, spec: NetworkSpec) -> None:
+        network = build(spec).train()
+        out = network(self.patch(spec))
+        logits = out if isinstance(out, list) else [out]
+        target = [torch.arange(o[:, 0].numel()).reshape(o[:, 0].shape) % 3 for o in logits]
+        losses = [torch.nn.functional.cross_entropy(o, t) for o, t in zip(logits, target, strict=True)]
+        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]  # torch's own
+        dead = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+        assert not dead
+
+    def test_evaluation_is_deterministic_and_gives_one_tensor(self, spec: NetworkSpec) -> None:
+        network, x = build(replace(spec, dropout=0.3)).eval(), self.patch(spec)
+        with torch.inference_mode():
+            first, second = network(x), network(x)
+        assert isinstance(first, Tensor)
+        assert torch.equal(first, second)
+
+    def test_odd_patch_is_refused_in_a_sentence(self, spec: NetworkSpec) -> None:
+        shape = [n + 1 for n in self.patch(spec).shape[2:]]
+        with pytest.raises(PlanError, match=r"patch: \d+ voxels on axis 0 do not fit"):
+            build(spec)(torch.zeros(1, spec.in_channels, *shape))
+
+    def test_wrong_channels_or_axes_are_refused_in_a_sentence(self, spec: NetworkSpec) -> None:
+        x = self.patch(spec)
+        for wrong in (x[:, :1], x[0]):
+            with pytest.raises(PlanError, match="takes \\[batch, 2,"):
+                build(spec)(wrong)
+
+    def test_state_dict_round_trip(self, spec: NetworkSpec) -> None:
+        torch.manual_seed(1)
+        one, other, x = build(spec), build(spec), self.patch(spec)
+        other.load_state_dict({name: value.clone().contiguous() for name, value in one.state_dict().items()})
+        assert torch.equal(one.eval()(x), other.eval()(x))
+
+    def test_same_seed_same_weights(self, spec: NetworkSpec) -> None:
+        torch.manual_seed(5)
+        one = build(spec).state_dict()
+        torch.manual_seed(5)
+        assert all(torch.equal(value, one[name]) for name, value in build(spec).state_dict().items())
+
+    def test_bfloat16_autocast(self, spec: NetworkSpec) -> None:
+        network, x = build(spec).eval(), self.patch(spec)
+        with torch.inference_mode():
+            exact = network(x)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                fast = network(x)
+        assert fast.dtype == torch.bfloat16
+        assert (fast.float() - exact).abs().mean() < 0.05 * exact.abs().mean() + 0.02
+
+    def test_layouts_agree(self, spec: NetworkSpec) -> None:
+        network, x = build(spec).eval(), self.patch(spec)
+        last = network(x)
+        for p in network.parameters():
+            p.data = p.data.contiguous()
+        torch.testing.assert_close(last, network(x), rtol=1e-4, atol=1e-4)
+
+    def test_fitted_patch_fits(self, spec: NetworkSpec) -> None:
+        wanted = tuple(n + 3 for n in smallest(spec))
+        patch = fit_patch(spec, wanted)
+        assert all(p >= w and p - w < step for p, w, step in zip(patch, wanted, divisor(spec), strict=True))
+        assert build(spec).eval()(torch.zeros(1, 2, *patch)).shape[0] == 1
+
+    def test_one_stage_is_refused(self, spec: NetworkSpec) -> None:
+        with pytest.raises(PlanError, match=r"network\.features"):
+            build(replace(spec, features=(4,), strides=spec.strides[:1], kernels=spec.kernels[:1]))
+
+
+class TestUNet(NetworkContract):
+    name = "unet"
+    features = (4, 6, 8)
+
+
+class TestUNetResidual(NetworkContract):
+    name = "unet"
+    features = (4, 6, 8)
+
+    @pytest.fixture(params=[2, 3], ids=["2d", "3d"])
+    def spec(self, request: pytest.FixtureRequest) -> NetworkSpec:
+        torch.manual_seed(0)
+        spec = small_spec(self.name, request.param, self.features, "batch")
+        return replace(spec, residual=True, deep_supervision=True)
+
+
+class TestUNet2015(NetworkContract):
+    name = "unet2015"
+    norm = "none"
+
+
+class TestUNet3D2016(NetworkContract):
+    name = "unet3d_2016"
+    norm = "batch"
+
+
+def test_every_network_is_held_to_the_contract() -> None:
+    assert {suite.name for suite in NetworkContract.__subclasses__()} == set(NETWORKS)
+
+
+def test_unknown_name_lists_those_there_are() -> None:
+    with pytest.raises(PlanError, match="unet, unet2015, unet3d_2016"):
+        build(small_spec("resnet", 2, (4, 8)))
