@@ -1,0 +1,65 @@
+"""The batch of step number n: a pure function of cases, plan, seed and n, so that any run replays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from medseg.augment import SpatialContext, apply_intensity, draw_intensity, draw_spatial, sample_patch
+from medseg.core.plan import Plan
+from medseg.data.cache import PreparedCase
+from medseg.data.sampler import draw_center
+
+# Second words of the seeds, so that order and content of batches are drawn independently.
+_ORDER, _CONTENT = 1, 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batches:
+    """Draws training batches from prepared cases on a device.
+
+    images [C, I, J, K] float32 and labels [I, J, K] uint8 stay where `device` is, in memory or
+    memory-mapped; mirror: table of label values that left-right flips exchange.
+    """
+
+    plan: Plan
+    cases: Sequence[PreparedCase]
+    images: Sequence[torch.Tensor]
+    labels: Sequence[torch.Tensor]
+    context: SpatialContext
+    device: torch.device
+
+    def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Batch number `step`: images [B, C, *spatial] float32, targets [B, *spatial] long."""
+        seed, plan = self.plan.schedule.seed, self.plan
+        rng = np.random.default_rng([seed, _CONTENT, step])
+        images, targets = [], []
+        for place in range(step * plan.batch, (step + 1) * plan.batch):
+            index = self._case_at(place)
+            center = draw_center(self.cases[index], plan.patch, plan.schedule.foreground, rng)
+            draw = draw_spatial(plan.augment, plan.ndim, plan.spacing, plan.patch, rng)
+            image, target = sample_patch(self.images[index], self.labels[index], center, plan.patch, draw, self.context)
+            images.append(image)
+            targets.append(target)
+        batch, target = torch.stack(images), torch.stack(targets)
+        if plan.ndim == 2:
+            batch, target = batch[..., 0], target[..., 0]
+        return apply_intensity(batch, draw_intensity(plan.augment, len(batch), batch.shape[1], rng)), target
+
+    def _case_at(self, place: int) -> int:
+        """Cases come in shuffled rounds, each once a round."""
+        round_number, position = divmod(place, len(self.cases))
+        order = np.random.default_rng([self.plan.schedule.seed, _ORDER, round_number]).permutation(len(self.cases))
+        return int(order[position])
+
+
+def make_batches(plan: Plan, cases: Sequence[PreparedCase], mirror: Sequence[int], device: torch.device) -> Batches:
+    """Put the cases where training happens: on a GPU in its memory, on a CPU memory-mapped as they are."""
+    images = [torch.from_numpy(case.image).to(device) for case in cases]
+    labels = [torch.from_numpy(case.label).to(device) for case in cases]
+    table = torch.tensor(list(mirror), dtype=torch.uint8, device=device)
+    context = SpatialContext(spacing=plan.spacing, mirror=table)
+    return Batches(plan, cases, images, labels, context, device)

@@ -1,0 +1,69 @@
+"""How good the network is while it learns: the sliding window of prediction on a few validation cases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from medseg.core.plan import Plan
+from medseg.data.cache import PreparedCase
+from medseg.inference import sliding_window
+from medseg.metrics import confusion
+from medseg.nets import build
+from medseg.preprocess import restore
+
+State = dict[str, torch.Tensor]
+_MAX_CASES = 8
+
+
+class Watcher:
+    """Scores weights on up to eight validation cases, on the preprocessed grid.
+
+    seconds: what scoring one of them took when the watcher was made (with the untrained network);
+    `limit` keeps one look within that many seconds (None: no limit).
+    """
+
+    def __init__(
+        self, plan: Plan, cases: Sequence[PreparedCase], device: torch.device, precision: torch.dtype,
+        limit: float | None = None,
+    ) -> None:  # fmt: skip
+        self.plan, self.device, self.precision = plan, device, precision
+        self.network = build(plan.network).to(device).eval()
+        self.seconds = self._time_of(cases[0]) if cases else 0.0
+        count = min(_MAX_CASES, len(cases))
+        if limit is not None and self.seconds > 0:
+            count = max(1, min(count, int(limit / self.seconds)))
+        # Spread over the list rather than its head: neighbouring ids are often alike.
+        self.cases = [cases[i * len(cases) // count] for i in range(count)] if cases else []
+
+    def __call__(self, state: State) -> float | None:
+        """Mean Dice over labels and watched cases with these weights, None where nothing is defined."""
+        if not self.cases:
+            return None
+        self.network.load_state_dict(state)
+        values = range(1, self.plan.network.out_channels)
+        dice = [
+            2 * tp / (2 * tp + fp + fn)
+            for case in self.cases
+            for tp, fp, fn in self._counts(case, list(values))
+            if tp + fp + fn > 0
+        ]
+        return float(np.mean(dice)) if dice else None
+
+    def _counts(self, case: PreparedCase, values: list[int]) -> list[tuple[int, int, int]]:
+        found = self._scores(case).argmax(0).to(torch.uint8).cpu().numpy()
+        counts = confusion(found, np.asarray(case.label), values)
+        return [(counts[value].tp, counts[value].fp, counts[value].fn) for value in values]
+
+    def _scores(self, case: PreparedCase) -> torch.Tensor:
+        image = torch.from_numpy(case.image)
+        with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
+            return sliding_window(self.network, image, self.plan, self.device)
+
+    def _time_of(self, case: PreparedCase) -> float:
+        started = time.monotonic()
+        restore(self._scores(case), case.trace)
+        return time.monotonic() - started

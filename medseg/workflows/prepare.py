@@ -1,0 +1,207 @@
+"""From a task and a folder to a plan and preprocessed cases: the first half of training, on its own.
+
+Everything is written into the run folder, where a person can read it, edit `plan.json`, and go on
+with `medseg train RUN`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medseg.core.case import Case, Severity
+from medseg.core.errors import UsageError
+from medseg.core.events import Listener, Message, silent
+from medseg.core.files import write_json
+from medseg.core.plan import Fingerprint, Plan, fingerprint_from_plain, plan_from_plain, to_plain
+from medseg.core.task import Task, parse_task
+from medseg.data.cache import PreparedCase, prepare_cases
+from medseg.data.check import check_cases
+from medseg.data.dataset import refuse
+from medseg.data.fingerprint import fingerprint
+from medseg.data.layouts import Overrides, apply_overrides, find_cases
+from medseg.data.shipped import find_task, sample_data
+from medseg.data.splits import Split, make_split, read_split
+from medseg.planning import machine, plan, validated
+
+RUN, SPLIT, FINGERPRINT, PLAN, CACHE = "run.json", "split.json", "fingerprint.json", "plan.json", "cache"
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareOptions:
+    """What may be asked of the preparation beyond task and data.
+
+    split: JSON file with train, validation and test lists of case ids; fold: which fold validates;
+    seed: of the folds; device: auto, cpu or cuda (the plan's budget follows it); overrides: dotted
+    plan keys; images, labels, group: layout patterns; map: label name -> values in the user's
+    files; skip_broken: leave broken cases out instead of refusing.
+    """
+
+    split: Path | None = None
+    fold: int | None = None
+    seed: int | None = None
+    device: str = "auto"
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    images: tuple[str, ...] = ()
+    labels: str | None = None
+    group: str | None = None
+    map: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    skip_broken: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Preparation:
+    """A run folder that is ready to be trained in; `prepared` holds training and validation cases by id.
+
+    data_hash: sha256 hex over the files of the training cases, what they are called left aside.
+    """
+
+    folder: Path
+    task: Task
+    cases: Mapping[str, Case]
+    split: Split
+    fingerprint: Fingerprint
+    plan: Plan
+    prepared: Mapping[str, PreparedCase]
+    data_hash: str
+
+
+def prepare(
+    task: str | Path | Task,
+    data: Path | str | None = None,
+    output: Path | str | None = None,
+    options: PrepareOptions | None = None,
+    listener: Listener = silent,
+) -> Preparation:
+    """Find, check, split, measure, plan and preprocess the cases of a task into a run folder.
+
+    A folder that was prepared before keeps its split and its (perhaps edited) plan.json.
+    Raises TaskError, DataError (every problem of every case at once), PlanError or UsageError.
+    """
+    options = options or PrepareOptions()
+    wanted = resolve_task(task, options)
+    root = data_root(wanted, data)
+    folder = Path(output) if output is not None else free_folder(Path("runs") / wanted.name)
+    _claim(folder, wanted, root, options)
+    return prepare_run(folder, options, listener)
+
+
+def prepare_run(folder: Path, options: PrepareOptions, listener: Listener = silent) -> Preparation:
+    """The preparation of a folder whose run.json says which task and data it is for."""
+    task, root = read_run(folder)
+    cases = _usable_cases(task, root, options, listener)
+    split = _split(folder, cases, task, options)
+    used = [cases[name] for name in (*split.train, *split.validation)]
+    prints = _fingerprint(folder, [cases[name] for name in split.train], task, listener)
+    planned = _plan(folder, prints, task, options)
+    prepared = prepare_cases(used, task, planned, folder / CACHE, listener)
+    return Preparation(folder, task, cases, split, prints, planned, {case.id: case for case in prepared})
+
+
+def resolve_task(task: str | Path | Task, options: PrepareOptions) -> Task:
+    """The task by name, path or itself, with the command line's layout and label values put in."""
+    found = task if isinstance(task, Task) else find_task(str(task))
+    return apply_overrides(found, Overrides(options.images, options.labels, options.group, options.map))
+
+
+def data_root(task: Task, data: Path | str | None) -> Path:
+    """The folder of the cases: the given one, or the task's own. Raises UsageError where there is none."""
+    root = data if data is not None else task.data.root
+    if root is None:
+        raise UsageError(f"task {task.name!r} names no data; say where the cases are with --data FOLDER")
+    text = str(root)
+    folder = sample_data() / text.removeprefix("sample:") if text.startswith("sample:") else Path(text)
+    if not folder.exists():
+        raise UsageError(f"{folder}: there is no such data folder")
+    return folder.resolve()
+
+
+def free_folder(wanted: Path) -> Path:
+    """`wanted`, or the first of wanted-2, wanted-3, … that does not exist."""
+    folder, number = wanted, 2
+    while folder.exists():
+        folder, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
+    return folder
+
+
+def read_run(folder: Path) -> tuple[Task, Path]:
+    """Task and data folder of a run. Raises UsageError where `folder` is no run."""
+    path = folder / RUN
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return parse_task(raw["task"], str(path)), Path(raw["data"])
+    except FileNotFoundError as error:
+        raise UsageError(f"{folder}: is no medseg run (it holds no {RUN})") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: is damaged; start the run anew in another folder") from error
+
+
+def _claim(folder: Path, task: Task, root: Path, options: PrepareOptions) -> None:
+    """Write run.json, or see that the one there is for the same task and data."""
+    wanted = {"task": task.model_dump(mode="json"), "data": str(root)}
+    path = folder / RUN
+    if path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if {key: kept.get(key) for key in wanted} != wanted:
+            raise UsageError(f"{folder}: holds a run of another task or other data; choose another --output")
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder}: is not empty and no medseg run; choose another --output")
+    write_json(path, {**wanted, "options": _plain_options(options)})
+
+
+def _plain_options(options: PrepareOptions) -> Any:
+    plain = {name: getattr(options, name) for name in options.__slots__}
+    return json.loads(json.dumps(plain, default=str))
+
+
+def _usable_cases(task: Task, root: Path, options: PrepareOptions, listener: Listener) -> dict[str, Case]:
+    dataset = find_cases(task, root)
+    problems = [*dataset.problems, *check_cases(dataset.cases, task, listener)]
+    errors = [problem for problem in problems if problem.severity is Severity.ERROR]
+    if errors and not options.skip_broken:
+        raise refuse(f"{root}: cases that cannot be used ({len(errors)}); mend them or pass --skip-broken:", errors)
+    for text in [*dataset.notes, *(f"{problem.case}: {problem.message}" for problem in problems)]:
+        listener(Message(text, "warning"))
+    broken = {problem.case for problem in errors}
+    usable = {case.id: case for case in dataset.cases if case.id not in broken}
+    if not usable:
+        raise UsageError(f"{root}: holds no labelled case for task {task.name!r}; see `medseg inspect {root}`")
+    return usable
+
+
+def _split(folder: Path, cases: Mapping[str, Case], task: Task, options: PrepareOptions) -> Split:
+    path = folder / SPLIT
+    if path.exists():
+        return read_split(path, list(cases.values()))
+    if options.split is not None:
+        split = read_split(options.split, list(cases.values()))
+    else:
+        seed = task.split.seed if options.seed is None else options.seed
+        split = make_split(list(cases.values()), task.split.folds, options.fold or 0, seed)
+    write_json(path, {"train": split.train, "validation": split.validation, "test": split.test})
+    return split
+
+
+def _fingerprint(folder: Path, cases: Sequence[Case], task: Task, listener: Listener) -> Fingerprint:
+    path = folder / FINGERPRINT
+    if path.exists():
+        return fingerprint_from_plain(json.loads(path.read_text(encoding="utf-8")), str(path))
+    prints = fingerprint(cases, task, listener)
+    write_json(path, to_plain(prints))
+    return prints
+
+
+def _plan(folder: Path, prints: Fingerprint, task: Task, options: PrepareOptions) -> Plan:
+    from medseg.inference import resolve_device
+
+    path = folder / PLAN
+    if path.exists():
+        return validated(plan_from_plain(json.loads(path.read_text(encoding="utf-8")), str(path)), task)
+    device = "cuda" if resolve_device(options.device).type == "cuda" else "cpu"
+    planned = plan(prints, task, machine(device, task.dimensions), options.overrides)
+    write_json(path, to_plain(planned))
+    return planned

@@ -1,0 +1,87 @@
+"""Scoring a model on held-out cases through the very path that users run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medseg.bundle import Bundle
+from medseg.core.case import Case, Status
+from medseg.core.events import Listener, Progress
+from medseg.core.report import Report
+from medseg.core.task import Task
+from medseg.core.volume import LabelMap
+from medseg.data.labels import read_case_label, read_case_volume
+from medseg.evaluation.pictures import overlay_picture, training_curves
+from medseg.evaluation.report import build_report
+from medseg.evaluation.score import CaseScores, score_case
+from medseg.evaluation.write import Picture, write_report
+from medseg.formats import read_labels, source_of, write_labelmap
+
+if TYPE_CHECKING:
+    from medseg.inference import Predictor
+
+PREDICTIONS, PICTURES = "predictions", "pictures"
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One scored case: the case, its figures, and where its label map lies."""
+
+    case: Case
+    scores: CaseScores
+    prediction: Path
+
+
+def score_cases(
+    predictor: Predictor, cases: Sequence[Case], task: Task, folder: Path, listener: Listener
+) -> list[Scored]:
+    """Predict every case as a user would, write its label map under folder/predictions, and score it."""
+    scored = []
+    for done, case in enumerate(cases):
+        listener(Progress("score", done, len(cases)))
+        scored.append(_score_one(predictor, case, task, folder / PREDICTIONS))
+    listener(Progress("score", len(cases), len(cases)))
+    return scored
+
+
+def write_run_report(
+    scored: Sequence[Scored], bundle: Bundle, folder: Path, scored_on: str, context: Mapping[str, Any]
+) -> Report:  # fmt: skip
+    """report.html/json/csv with pictures of the best, median and worst case and the training's curves."""
+    curves = folder / "training.png"
+    training_curves(folder / "training.csv", curves)
+    report = build_report([s.scores for s in scored], scored_on, {"bundle_hash": bundle.hash, **context})
+    write_report(report, folder, _pictures(scored, bundle.task, folder), curves)
+    return report
+
+
+def _score_one(predictor: Predictor, case: Case, task: Task, folder: Path) -> Scored:
+    scan = read_case_volume(case, task)
+    prediction = predictor.predict(scan)
+    reference = read_case_label(case, task)
+    path = write_labelmap(prediction.labelmap, scan.source, folder / case.id)
+    scores = score_case(case.id, prediction.labelmap, reference, task.label_table())
+    outcome = prediction.outcome
+    doubt = "" if outcome.status is Status.OK else f"{outcome.status}: {outcome.reason}"
+    return Scored(case, replace(scores, outcome=doubt), path)
+
+
+def _pictures(scored: Sequence[Scored], task: Task, folder: Path) -> list[Picture]:
+    ranked = sorted((s for s in scored if s.scores.mean_dice is not None), key=lambda s: s.scores.mean_dice or 0.0)
+    if not ranked:
+        return []
+    chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
+    pictures = []
+    for rank in ("best", "median", "worst"):
+        one = chosen[rank]
+        case = one.case
+        title = f"{rank}: {case.id}, mean Dice {one.scores.mean_dice:.3f}"
+        path = folder / PICTURES / f"{rank}.png"
+        found = read_labels(source_of(one.prediction))
+        shown = LabelMap(found.array, found.geometry, task.label_table())
+        overlay_picture(read_case_volume(case, task).volume, shown, read_case_label(case, task), path, title)
+        pictures.append(Picture(path, title))
+    return pictures

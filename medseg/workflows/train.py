@@ -1,0 +1,282 @@
+"""From labelled cases to a model and an honest report: `medseg train`, readable top to bottom."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import medseg
+from medseg.bundle import Bundle
+from medseg.core.errors import UsageError
+from medseg.core.events import Listener, Message, silent
+from medseg.core.files import write_json
+from medseg.core.labels import mirrored_values
+from medseg.core.plan import Plan, to_plain
+from medseg.core.report import Report
+from medseg.core.task import Task
+from medseg.workflows.prepare import (
+    CACHE,
+    PLAN,
+    RUN,
+    Preparation,
+    PrepareOptions,
+    data_root,
+    free_folder,
+    prepare_run,
+    read_run,
+    resolve_task,
+)
+from medseg.workflows.prepare import prepare as prepare_cases
+
+if TYPE_CHECKING:
+    from medseg.training.fit import Fitted
+    from medseg.training.schedule import Clock
+
+TRAINING = "training.json"
+_WATCH_SHARE = 0.02  # of the time budget for one look at the validation cases
+_REPORT_SECONDS = 8.0  # pictures, plots and pages, measured on two cores
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions(PrepareOptions):
+    """What may be asked of a training beyond task and data (and beyond `PrepareOptions`).
+
+    time_budget: seconds for everything, report included; steps: optimiser steps (with a time budget
+    the one that ends first decides); resume: go on with the run folder; replay: a run whose
+    progress is repeated step by step; elastic_engine: torch or elasticdeform.
+    """
+
+    time_budget: float | None = None
+    steps: int | None = None
+    resume: bool = False
+    replay: Path | None = None
+    elastic_engine: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainResult:
+    """What a training left: its run folder, the report, the bundle's hash and the seconds it took."""
+
+    run: Path
+    report: Report
+    bundle_hash: str
+    seconds: float
+    bundle: Bundle = field(repr=False)
+
+
+def train(
+    task: str | Path | Task | None = None,
+    data: Path | str | None = None,
+    output: Path | str | None = None,
+    options: TrainOptions | None = None,
+    listener: Listener = silent,
+) -> TrainResult:
+    """Train a model for a task, score it on held-out cases, and leave both in a run folder.
+
+    task: name, task file or Task (None with resume or replay: the run knows); data: folder of the
+    cases, by default the task's own; output: the run folder, by default runs/NAME.
+    Raises MedsegError (one sentence) for anything the user can mend.
+    """
+    started = time.monotonic()
+    options = options or TrainOptions()
+    preparation, options = _prepare(task, data, output, options, listener)
+    folder = preparation.folder
+    write_json(folder / PLAN, to_plain(preparation.plan))
+    clock = _clock(preparation.plan, options, started)
+    fitted = _fit(preparation, options, clock, listener)
+    bundle = _save_bundle(preparation, fitted)
+    report = _score(preparation, bundle, options.device, listener)
+    shutil.rmtree(folder / CACHE, ignore_errors=True)
+    seconds = clock.elapsed()
+    write_json(folder / TRAINING, {"steps": fitted.steps, "epochs": fitted.epochs, "seconds": round(seconds, 1),
+                                   "bundle_hash": bundle.hash, "medseg": medseg.__version__})  # fmt: skip
+    return TrainResult(folder, report, bundle.hash, seconds, bundle)
+
+
+# ---- the run folder -------------------------------------------------------------------------
+
+
+def _prepare(
+    task: str | Path | Task | None,
+    data: Path | str | None,
+    output: Path | str | None,
+    options: TrainOptions,
+    listener: Listener,
+) -> tuple[Preparation, TrainOptions]:
+    """A prepared run folder: a new one, one to go on with, or one that repeats another run."""
+    if options.resume:
+        if output is None:
+            raise UsageError("resume needs the run folder it goes on with")
+        kept = _kept_options(Path(output), options)
+        return prepare_run(Path(output), kept, listener), kept
+    if options.replay is not None:
+        return _prepare_replay(output, options, listener), options
+    options = _with_plan_keys(options)
+    if task is None:
+        if output is None or not (Path(output) / RUN).exists():
+            raise UsageError("say which task to train: a name that `medseg tasks` lists, or a task file")
+        task, data = read_run(Path(output))
+    if output is not None and (Path(output) / "bundle").exists():
+        raise UsageError(f"{output}: holds a finished run; choose another --output")
+    if output is not None and (Path(output) / "checkpoint.safetensors").exists():
+        raise UsageError(f"{output}: holds a run that was stopped; go on with --resume or choose another --output")
+    wanted = resolve_task(task, options)
+    defaults = _default_budget(wanted, data, options)
+    preparation = prepare_cases(wanted, data_root(wanted, data), output, defaults, listener)
+    write_json(preparation.folder / "options.json", _plain(defaults))
+    return preparation, defaults
+
+
+def _prepare_replay(output: Path | str | None, options: TrainOptions, listener: Listener) -> Preparation:
+    """A run folder with the task, data, split and plan of the run that is repeated."""
+    source = Path(options.replay or "")
+    task, root = read_run(source)
+    folder = Path(output) if output is not None else free_folder(source.with_name(f"{source.name}-replay"))
+    if folder.exists():
+        raise UsageError(f"{folder}: exists already; a replay needs a folder of its own")
+    folder.mkdir(parents=True)
+    for name in (RUN, "split.json", "fingerprint.json", PLAN):
+        shutil.copy(source / name, folder / name)
+    if not root.exists():
+        raise UsageError(f"{root}: the data of {source} is not there any more")
+    listener(Message(f"repeating {source} on {root} (task {task.name})"))
+    return prepare_run(folder, options, listener)
+
+
+def _with_plan_keys(options: TrainOptions) -> TrainOptions:
+    """Options that are plan keys too become overrides, so that plan.json tells the whole truth."""
+    named = {
+        "schedule.time_budget": options.time_budget,
+        "schedule.steps": options.steps,
+        "schedule.seed": options.seed,
+        "augment.elastic_engine": options.elastic_engine,
+    }
+    given = {key: str(value) for key, value in named.items() if value is not None}
+    return replace(options, overrides={**given, **options.overrides})
+
+
+def _default_budget(task: Task, data: Path | str | None, options: TrainOptions) -> TrainOptions:
+    """Where the user says nothing about time, a task on its own data takes the time it was made for."""
+    asked = options.time_budget is not None or options.steps is not None or "schedule.time_budget" in options.overrides
+    if asked or data is not None or task.time_budget is None:
+        return options
+    overrides = {"schedule.time_budget": str(task.time_budget), **options.overrides}
+    return replace(options, time_budget=task.time_budget, overrides=overrides)
+
+
+def _plain(options: TrainOptions) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(options), default=str))
+    return plain
+
+
+def _kept_options(folder: Path, options: TrainOptions) -> TrainOptions:
+    """The options that the stopped run was started with; device may be another one now."""
+    path = folder / "options.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return options  # killed before its data was prepared: nothing was decided yet
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: is damaged, so this run cannot be resumed") from error
+    known = {name: raw[name] for name in ("time_budget", "steps", "seed", "skip_broken", "elastic_engine")}
+    replayed = Path(raw["replay"]) if raw.get("replay") else None
+    return replace(options, **known, overrides=raw["overrides"], replay=replayed)
+
+
+# ---- learning -------------------------------------------------------------------------------
+
+
+def _clock(plan: Plan, options: TrainOptions, started: float) -> Clock:
+    from medseg.training import log
+    from medseg.training.schedule import Clock
+
+    schedule = plan.schedule
+    recorded = None
+    if options.replay is not None:
+        recorded = [record.progress for record in log.read_steps(options.replay)]
+    # A time budget alone decides alone; steps count beside it only when they were asked for.
+    steps = schedule.steps if schedule.time_budget is None or options.steps is not None else None
+    return Clock(steps, schedule.time_budget, started, recorded=recorded)
+
+
+def _fit(preparation: Preparation, options: TrainOptions, clock: Clock, listener: Listener) -> Fitted:
+    import torch
+
+    from medseg.inference import precision, resolve_device
+    from medseg.nets import build
+    from medseg.training.batches import make_batches
+    from medseg.training.fit import Job, class_frequencies, fit
+    from medseg.training.losses import class_weights
+    from medseg.training.watch import Watcher
+
+    plan, split = preparation.plan, preparation.split
+    seconds_per_case = clock.elapsed() / len(preparation.prepared)  # reading and preprocessing one
+    device = resolve_device(options.device)
+    kind = precision(plan.schedule, device)
+    batches = make_batches(
+        plan,
+        [preparation.prepared[name] for name in split.train],
+        mirrored_values(preparation.task.label_table()),
+        device,
+    )
+    rule = plan.schedule.class_weights
+    frequencies = class_frequencies(batches.labels, plan.network.out_channels) if rule != "none" else []
+    torch.manual_seed(plan.schedule.seed)  # the network's initial weights
+    network = build(plan.network)
+    limit = None if clock.seconds is None else _WATCH_SHARE * clock.seconds
+    watcher = Watcher(plan, [preparation.prepared[name] for name in split.validation], device, kind, limit)
+    clock.reserve(len(_scored_names(preparation)) * (seconds_per_case + watcher.seconds) + _REPORT_SECONDS)
+    return fit(
+        Job(
+            plan=plan,
+            network=network,
+            batches=batches,
+            class_weights=class_weights(frequencies, rule),
+            precision=kind,
+            clock=clock,
+            folder=preparation.folder,
+            validate=watcher,
+            listener=listener,
+            resume=options.resume,
+        )
+    )
+
+
+def _save_bundle(preparation: Preparation, fitted: Fitted) -> Bundle:
+    split = preparation.split
+    provenance = {
+        "medseg": medseg.__version__,
+        "data_hash": preparation.data_hash,
+        "train": list(split.train),
+        "validation": list(split.validation),
+        "steps": fitted.steps,
+    }
+    bundle = Bundle(preparation.task, preparation.plan, preparation.fingerprint, fitted.state, provenance)
+    return bundle.save(preparation.folder / "bundle")
+
+
+# ---- scoring --------------------------------------------------------------------------------
+
+
+def _scored_names(preparation: Preparation) -> tuple[str, ...]:
+    return preparation.split.test or preparation.split.validation
+
+
+def _score(preparation: Preparation, bundle: Bundle, device: str, listener: Listener) -> Report:
+    from medseg.inference import Predictor
+    from medseg.workflows.scoring import score_cases, write_run_report
+
+    split = preparation.split
+    cases = [preparation.cases[name] for name in _scored_names(preparation)]
+    scored = score_cases(Predictor(bundle, device), cases, preparation.task, preparation.folder, listener)
+    context = {
+        "task": preparation.task.name,
+        "training cases": len(split.train),
+        "validation cases": len(split.validation),
+        "test cases": len(split.test),
+    }
+    return write_run_report(scored, cases, bundle, preparation.folder, "test" if split.test else "validation", context)

@@ -1,0 +1,112 @@
+"""The planner: pure, sensible on known shapes, overridable, and honest about impossible wishes."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medseg.core.errors import PlanError
+from medseg.core.plan import ChannelStats, Fingerprint, Plan, plan_from_plain, to_plain
+from medseg.core.task import Task, parse_task
+from medseg.planning import machine, plan
+
+
+def _task(modality: str = "CT", dimensions: int = 3, **extra: Any) -> Task:
+    labels = {"left": {"value": 1, "mirror": "right"}, "right": {"value": 2, "mirror": "left"}}
+    return parse_task({"name": "t", "modality": modality, "dimensions": dimensions, "labels": labels, **extra}, "test")
+
+
+def _prints(shape: tuple[int, int, int], spacing: tuple[float, float, float], channels: int = 1) -> Fingerprint:
+    stats = ChannelStats(-980, -850, 60, -800, 180, -1024, 2000)
+    return Fingerprint(5, (shape,) * 5, (spacing,) * 5, (stats,) * channels, {"left": 9.0}, {"left": (1, 2, 3)}, 0.1)
+
+
+def _plan(shape: tuple[int, int, int], spacing: tuple[float, float, float], task: Task | None = None) -> Plan:
+    task = task or _task()
+    return plan(_prints(shape, spacing), task, machine("cpu", task.dimensions))
+
+
+def test_hippocampus_gets_one_patch_for_the_whole_volume() -> None:
+    planned = _plan((35, 50, 36), (1, 1, 1), _task("MR"))
+    assert planned.patch == (40, 56, 40)
+    assert planned.spacing == (1, 1, 1)
+    assert [n.scheme for n in planned.normalization] == ["zscore"]
+    assert planned.window.skip_below is None
+
+
+def test_a_clinical_ct_is_coarsened_for_a_cpu_but_not_for_a_gpu() -> None:
+    shape, spacing = (512, 512, 300), (0.7, 0.7, 1.0)
+    on_cpu = plan(_prints(shape, spacing), _task(), machine("cpu", 3))
+    on_gpu = plan(_prints(shape, spacing), _task(), machine("cuda", 3))
+    voxels = prod(n * s / t for n, s, t in zip(shape, spacing, on_cpu.spacing, strict=True))
+    assert voxels == pytest.approx(machine("cpu", 3).volume_voxels, rel=0.01)
+    assert max(on_gpu.spacing) <= 1.0
+    assert "coarsened" in on_cpu.reasons["spacing"]
+
+
+def test_coarse_slices_are_pooled_later_with_flat_kernels() -> None:
+    planned = plan(_prints((320, 320, 24), (0.6, 0.6, 5.0)), _task("MR"), machine("cuda", 3))
+    assert planned.network.kernels[0] == (3, 3, 1)
+    assert planned.network.strides[1] == (2, 2, 1)
+    assert planned.network.kernels[-1] == (3, 3, 3)
+
+
+def test_ct_is_clipped_by_the_foreground_and_its_air_is_skipped() -> None:
+    planned = _plan((96, 96, 64), (3.5, 3.5, 5))
+    (norm,) = planned.normalization
+    assert (norm.scheme, norm.lower, norm.upper) == ("ct", -980, 60)
+    assert planned.window.skip_below == pytest.approx((-980 + 800) / 180, abs=2e-3)
+
+
+def test_flips_exchange_sides_only_where_the_task_says_so() -> None:
+    assert _plan((40, 40, 40), (1, 1, 1)).augment.flips == (0,)
+    plain = parse_task({"name": "t", "modality": "MR", "labels": {"a": 1, "b": 2}}, "test")
+    assert _plan((40, 40, 40), (1, 1, 1), plain).augment.flips == ()
+    assert _plan((256, 256, 1), (1, 1, 1), _task("microscopy", 2)).augment.flips == (0, 1)
+
+
+def test_the_plan_survives_json() -> None:
+    planned = _plan((96, 96, 64), (3.5, 3.5, 5))
+    assert plan_from_plain(to_plain(planned)) == planned
+
+
+def test_overrides_of_task_and_user_are_checked() -> None:
+    task = _task(plan={"schedule.steps": 7, "batch": 3})
+    prints, budget = _prints((96, 96, 64), (3.5, 3.5, 5)), machine("cpu", 3)
+    planned = plan(prints, task, budget, {"batch": "4"})
+    assert (planned.schedule.steps, planned.batch) == (7, 4)
+    assert planned.reasons["batch"] == "set by the user"
+    with pytest.raises(PlanError, match="no such key"):
+        plan(prints, task, budget, {"schedule.step": "4"})
+    with pytest.raises(PlanError, match=r"patch: 50 on axis 0 is no multiple"):
+        plan(prints, task, budget, {"patch": "[50, 48, 48]"})
+    with pytest.raises(PlanError, match="out_channels must be 3"):
+        plan(prints, task, budget, {"network.out_channels": "2"})
+    with pytest.raises(PlanError, match="one entry per stage"):
+        plan(prints, task, budget, {"network.features": "[8, 16]"})
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 700)] * 3),
+    spacing=st.tuples(*[st.floats(0.05, 12)] * 3),
+    device=st.sampled_from(["cpu", "cuda"]),
+    dimensions=st.sampled_from([2, 3]),
+)
+def test_any_data_gets_a_plan_that_holds_together(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], device: Any, dimensions: int
+) -> None:
+    task = _task("CT", dimensions)
+    budget = machine(device, dimensions)
+    planned = plan(_prints(shape, spacing), task, budget)  # validated inside
+    assert prod(planned.patch) <= 2.5 * budget.patch_voxels
+    assert len(planned.network.features) == len(planned.network.strides)
+    assert planned.batch >= 2
+    assert all(
+        target >= 0.99 * given for target, given in zip(planned.spacing, spacing, strict=True) if dimensions == 2
+    )
+    assert plan_from_plain(to_plain(planned)) == planned
