@@ -1,0 +1,93 @@
+"""What is wrong with the cases, all of it told at once, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from medseg import formats
+from medseg.core.case import Case, Scan, Source
+from medseg.core.errors import FormatError
+from medseg.core.events import Listener, Progress, silent
+from medseg.core.labels import IGNORE
+from medseg.core.task import Task
+from medseg.core.volume import LabelMap
+from medseg.data.dataset import Problem
+from medseg.data.labels import align_label, as_task_values, read_case_volume
+
+_DICOM_MODALITIES = ("CT", "MR", "PT")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examined:
+    """What reading a case gave: its scan, its label map as stored and in the task's values, its problems."""
+
+    scan: Scan | None
+    raw: LabelMap | None
+    labelmap: LabelMap | None
+    problems: list[Problem]
+
+
+def check_cases(cases: Sequence[Case], task: Task, listener: Listener = silent) -> list[Problem]:
+    """Every problem inside the files of these cases, each naming its file; one case in memory at a time.
+
+    Found are unreadable files, wrong channels, modalities and dimensions, label maps on another
+    grid, with undeclared values or without any label.
+    """
+    problems: list[Problem] = []
+    for done, case in enumerate(cases, start=1):
+        problems += check_case(case, task)
+        listener(Progress("checking the cases", done, len(cases)))
+    return problems
+
+
+def check_case(case: Case, task: Task) -> list[Problem]:
+    """The problems of one case; image and label map are both looked at even where one is broken."""
+    return examine(case, task).problems
+
+
+def examine(case: Case, task: Task | None) -> Examined:
+    """Read a case and tell its problems; without a task the label's values are taken as they are."""
+    problems: list[Problem] = []
+    scan, raw, labelmap = None, None, None
+    try:
+        scan = formats.read(case.images[0]) if task is None else read_case_volume(case, task)
+    except FormatError as error:
+        problems.append(Problem.of(case.id, error))
+    if scan is not None and task is not None:
+        problems += _image_problems(case, scan, task)
+    if case.label is not None:
+        raw, labelmap = _labels(case, case.label, task, problems)
+    if scan is not None and raw is not None and case.label is not None:
+        try:
+            align_label(raw, case.label, scan)
+        except FormatError as error:
+            problems.append(Problem.of(case.id, error))
+    return Examined(scan, raw, labelmap, problems)
+
+
+def _labels(
+    case: Case, source: Source, task: Task | None, problems: list[Problem]
+) -> tuple[LabelMap | None, LabelMap | None]:
+    """The label map as the file has it and in the task's values; None where it cannot be had."""
+    raw, mapped = None, None
+    try:
+        raw = formats.read_labels(source)
+        mapped = raw if task is None else as_task_values(raw, task, source)
+    except FormatError as error:
+        problems.append(Problem.of(case.id, error))
+    if mapped is not None and not ((mapped.array != 0) & (mapped.array != IGNORE)).any():
+        problems.append(Problem(case.id, "empty-label", f"{source.path}: holds no label, only background"))
+    return raw, mapped
+
+
+def _image_problems(case: Case, scan: Scan, task: Task) -> list[Problem]:
+    problems = []
+    path = scan.source.path
+    if scan.modality in _DICOM_MODALITIES and task.modality in _DICOM_MODALITIES and scan.modality != task.modality:
+        text = f"{path}: is a {scan.modality} scan, but the task is for {task.modality}"
+        problems.append(Problem(case.id, "wrong-modality", text))
+    if task.dimensions == 3 and min(scan.volume.geometry.shape) == 1:
+        text = f"{path}: is a single slice, but the task is 3D (set `dimensions: 2` in the task)"
+        problems.append(Problem(case.id, "wrong-dimensions", text))
+    return problems
