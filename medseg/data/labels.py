@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg import formats
 from medseg.core.case import Case, Scan, Source
 from medseg.core.errors import FormatError
 from medseg.core.geometry import Geometry
 from medseg.core.labels import IGNORE, Label
 from medseg.core.task import Task
 from medseg.core.volume import LabelMap, Volume
+from medseg.preprocess.channels import fit_channels
 
 # Two grids are one where no corner is further off than this share of the smallest spacing.
 _SHARE = 0.05
@@ -38,8 +40,6 @@ def read_case_label(case: Case, task: Task) -> LabelMap:
 
     Raises FormatError (code undeclared-label) naming values that the task does not declare.
     """
-    from medseg import formats
-
     source = _label_source(case)
     return as_task_values(formats.read_labels(source), task, source)
 
@@ -55,9 +55,6 @@ def read_case_volume(case: Case, task: Task) -> Scan:
     All files must lie on one grid; colours become grey, or grey is repeated, as the task's channels
     ask. Raises FormatError naming the file.
     """
-    from medseg import formats
-    from medseg.preprocess.channels import fit_channels
-
     if len(case.images) == 1:
         return fit_channels(formats.read(case.images[0]), task)
     if len(case.images) != len(task.channels):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medseg import formats
 from medseg.core.case import Case, Source
 from medseg.core.errors import FormatError, UsageError
 from medseg.data.dataset import Problem
@@ -61,8 +62,6 @@ def find_by_list(path: Path, channels: tuple[str, ...]) -> Found:
 
 
 def _case(folder: Path, name: str, row: Row, images: list[str], problems: list[Problem]) -> Case | None:
-    from medseg import formats
-
     sources: list[Source] = []
     label = str(row.get("label") or "").strip()
     for given in [*images, *([label] if label else [])]:

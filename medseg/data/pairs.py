@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medseg import formats
 from medseg.core.case import Case, Source
 from medseg.data.dataset import Problem
 from medseg.data.names import CHANNEL, IMAGE_WORDS, LABEL_WORDS, bare, case_name
@@ -29,8 +30,6 @@ def pair_folders(images: Path, labels: Path, channels: int | None, layout: str) 
     when they are equal without a word such as `_image` or `_mask`. `channels` is how many the task
     has (None: not known).
     """
-    from medseg import formats
-
     problems: list[Problem] = []
     label_of = _unique(formats.discover(labels), labels, "label", problems)
     image_of = _unique(formats.discover(images), images, "image", problems)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from medseg import formats
 from medseg.core.case import Case, Source
 from medseg.core.errors import FormatError
 from medseg.data.dataset import Problem
@@ -93,8 +94,6 @@ class _Finder:
         self.seen = seen
 
     def one(self, case: str, paths: list[str], what: str) -> Source:
-        from medseg import formats
-
         if len(paths) != 1:
             if paths:
                 raise _Unusable(ambiguous(case, what, [self.root / path for path in paths]))
