@@ -19,6 +19,13 @@ def evaluate(
     ] = None,
     task: Task = None,
     map_: Map = None,
+    reference_map: Annotated[
+        list[str] | None,
+        typer.Option("--reference-map", metavar="LABEL=VALUES", help="The same for the references, if theirs differ."),
+    ] = None,
+    ignore: Annotated[
+        int | None, typer.Option("--ignore", metavar="VALUE", help="Voxels of this value in a reference do not count.")
+    ] = None,
     binary: Annotated[bool, typer.Option("--binary", help="Count every value but 0 as one structure.")] = False,
     resample: Annotated[
         bool, typer.Option("--resample", help="Bring a prediction on another grid onto its reference's.")
@@ -26,6 +33,9 @@ def evaluate(
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="The scans, for pictures in the report.")
     ] = None,
+    leave_out_missing: Annotated[
+        bool, typer.Option("--leave-out-missing", help="List references without a prediction instead of scoring 0.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -38,13 +48,23 @@ def evaluate(
     """
     if output is None:
         raise UsageError("-o says where the report goes: give a folder")
+    values, reference_values = label_map(map_), label_map(reference_map, "--reference-map")
     from medseg.cli.render import print_json, print_pairs, progress
     from medseg.cli.scores import print_report
     from medseg.evaluation.write import report_json
     from medseg.workflows.evaluate import EvaluateOptions
     from medseg.workflows.evaluate import evaluate as score
 
-    options = EvaluateOptions(task=task, map=label_map(map_), binary=binary, resample=resample, images=images)
+    options = EvaluateOptions(
+        task=task,
+        map=values,
+        reference_map=reference_values,
+        binary=binary,
+        ignore=ignore,
+        images=images,
+        resample=resample,
+        leave_out_missing=leave_out_missing,
+    )
     with progress() as listener:
         report = score(predictions, references, output, options, listener)
     if as_json:

@@ -52,7 +52,7 @@ Group = Annotated[
 ]
 Map = Annotated[
     list[str] | None,
-    typer.Option("--map", metavar="LABEL=VALUES", help="Values in your files that mean a label: 'left lung=10,11'."),
+    typer.Option("--map", metavar="LABEL=VALUES", help="Values in the files that mean a label: 'left lung=10,11'."),
 ]
 SkipBroken = Annotated[
     bool, typer.Option("--skip-broken", help="Leave broken cases out (they are named) instead of stopping.")
@@ -71,16 +71,16 @@ def key_values(given: Sequence[str] | None, option: str) -> dict[str, str]:
     return pairs
 
 
-def label_map(given: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
+def label_map(given: Sequence[str] | None, option: str = "--map") -> dict[str, tuple[int, ...]]:
     """'label=1,2' texts as {label: values}. Raises UsageError for anything else."""
-    return {key: _values(key, text) for key, text in key_values(given, "--map").items()}
+    return {key: _values(option, key, text) for key, text in key_values(given, option).items()}
 
 
-def _values(label: str, text: str) -> tuple[int, ...]:
+def _values(option: str, label: str, text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"--map '{label}={text}': write the values as whole numbers, e.g. {label}=10,11") from None
+        raise UsageError(f"{option} '{label}={text}': write the values as whole numbers: '{label}=10,11'") from None
 
 
 def duration(text: str | None, option: str) -> float | None:

@@ -37,5 +37,5 @@ def sample(
 
     with progress() as listener:
         written = write(target, listener)
-    print(f"wrote {len(written)} files to {target}")
+    print(f"wrote {sum(path.is_file() for path in written.rglob('*'))} files to {written}")
     print_next([f"medseg inspect {target}", "medseg train --task lung_ct -o run"])

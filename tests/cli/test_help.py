@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,7 @@ import medseg
 from medseg.cli import app as cli_app
 from medseg.core.errors import DataError, FormatError, MedsegError, UsageError
 
-from .conftest import Run
-
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "help"
 COMMANDS = ["train", "predict", "evaluate", "init", "inspect", "prepare", "augment", "tasks", "sample"]
 
