@@ -1,0 +1,117 @@
+"""One reference and what was predicted for it, from files to scores; nothing that goes wrong stops the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from medseg.core.case import Scan, Source
+from medseg.core.errors import FormatError, MedsegError
+from medseg.core.labels import Label, default_color
+from medseg.core.volume import LabelMap, Volume
+from medseg.data.labels import align_label, present_values
+from medseg.evaluation.grid import onto_grid
+from medseg.evaluation.score import CaseScores, label_score, score_case
+from medseg.evaluation.values import Meaning
+from medseg.metrics.confusion import Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What became of one reference.
+
+    scores: None where it was not scored; problem: one sentence, '' where nothing was wrong;
+    missing: there was no usable prediction; resampled: the prediction came from another grid;
+    values: those found in reference and prediction, background and ignored voxels left out.
+    """
+
+    scores: CaseScores | None
+    problem: str = ""
+    missing: bool = False
+    resampled: bool = False
+    values: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
+
+
+def compare(
+    reference: Source,
+    prediction: Source | None,
+    meaning: Meaning,
+    *,
+    resample: bool = False,
+    score_missing: bool = True,
+) -> Compared:
+    """Score a prediction file against a reference file.
+
+    A prediction that is not there (None) or cannot be read is scored as empty if `score_missing`. One
+    on another grid is not scored, unless `resample` puts it onto the reference's by nearest neighbour.
+    """
+    try:
+        true = meaning.read_reference(reference)
+    except MedsegError as error:
+        return Compared(None, f"not scored, its reference cannot be used: {error}")
+    if prediction is None:
+        return _without(reference, true, meaning, "there is no prediction for it", score_missing)
+    try:
+        given = meaning.read_prediction(prediction)
+    except MedsegError as error:
+        return _without(reference, true, meaning, f"its prediction cannot be used: {error}", score_missing)
+    try:
+        found, resampled = on_reference(given, prediction, true, reference, resample)
+    except FormatError as error:
+        return Compared(None, f"not scored: {error}")
+    outcome = "resampled onto the reference's grid" if resampled else ""
+    return replace(_scored(reference.name, found, true, meaning, outcome), resampled=resampled)
+
+
+def on_reference(
+    given: LabelMap, prediction: Source, true: LabelMap, reference: Source, resample: bool
+) -> tuple[LabelMap, bool]:
+    """The prediction on the reference's grid, and whether it had to be resampled for that.
+
+    Axes that run otherwise over the same voxels are reordered, which changes nothing. Raises
+    FormatError (code grid-mismatch) where the grid is another one and `resample` is not set.
+    """
+    scan = Scan(reference, Volume(true.array[None], true.geometry))
+    try:
+        return align_label(given, prediction, scan), False
+    except FormatError:
+        if not resample:
+            raise
+    return onto_grid(given, true.geometry), True
+
+
+def with_all_labels(scores: Sequence[CaseScores], labels: Sequence[Label]) -> list[CaseScores]:
+    """The same scores with every label in every case; a label that a case lacks is absent in both masks."""
+    nothing = Counts(0, 0, 0)
+    completed = []
+    for score in scores:
+        known = {label.label: label for label in score.labels}
+        rows = tuple(known.get(label.name) or label_score(label.name, nothing, 0.0) for label in labels)
+        completed.append(replace(score, labels=rows))
+    return completed
+
+
+def value_labels(values: Sequence[int]) -> tuple[Label, ...]:
+    """Labels for values without names: each is called by its number."""
+    return tuple(Label(str(value), value, (value,), color=default_color(value)) for value in values)
+
+
+def _without(reference: Source, true: LabelMap, meaning: Meaning, problem: str, score_missing: bool) -> Compared:
+    if not score_missing:
+        return Compared(None, f"not scored: {problem}", missing=True)
+    nothing = LabelMap(np.zeros(true.array.shape, dtype=np.uint8), true.geometry, true.labels)
+    scored = _scored(reference.name, nothing, true, meaning, "no prediction, scored as empty")
+    return replace(scored, problem=f"{problem}; scored as empty", missing=True)
+
+
+def _scored(case: str, found: LabelMap, true: LabelMap, meaning: Meaning, outcome: str) -> Compared:
+    left_out = {0} if meaning.ignore is None else {0, meaning.ignore}
+    values = (
+        frozenset(set(present_values(true.array)) - left_out),
+        frozenset(set(present_values(found.array)) - {0}),
+    )
+    labels = meaning.labels or value_labels(sorted(values[0] | values[1]))
+    scores = score_case(case, found, true, labels, ignore=meaning.ignore, outcome=outcome)
+    return Compared(scores, values=values)

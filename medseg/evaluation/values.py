@@ -1,0 +1,83 @@
+"""What the values in two folders of label maps mean, so that both speak of the same labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from medseg import formats
+from medseg.core.case import Source
+from medseg.core.errors import UsageError
+from medseg.core.labels import IGNORE, Label
+from medseg.core.task import Task, parse_task
+from medseg.core.volume import LabelMap
+from medseg.data.labels import map_values
+
+Merges = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """How raw values become those that are scored.
+
+    reference, prediction: tasks by which values are mapped, one after the other; labels: what comes
+    out, empty where the values found are the labels themselves; ignore: the value in mapped
+    references that leaves both masks, None where there is none.
+    """
+
+    reference: tuple[Task, ...]
+    prediction: tuple[Task, ...]
+    labels: tuple[Label, ...]
+    ignore: int | None
+
+    def read_reference(self, source: Source) -> LabelMap:
+        """A reference in scored values. Raises FormatError where it is unreadable or holds undeclared ones."""
+        return _read(source, self.reference, self.labels)
+
+    def read_prediction(self, source: Source) -> LabelMap:
+        """A prediction in scored values. Raises FormatError where it is unreadable or holds undeclared ones."""
+        return _read(source, self.prediction, self.labels)
+
+
+def meaning(task: Task | None, merge: Merges, reference_merge: Merges, binary: bool, ignore: int | None) -> Meaning:
+    """The meaning that these options give; see `workflows.evaluate.EvaluateOptions` for each.
+
+    Raises UsageError where they contradict each other and TaskError where a merge is impossible.
+    """
+    if binary and (merge or reference_merge):
+        raise UsageError("merged labels and binary exclude each other: give one of them")
+    if reference_merge and set(reference_merge) != set(merge):
+        raise UsageError("the references' merged labels must have the names of the predictions' merged labels")
+    reference, prediction = ([task], [_of_own_values(task)]) if task is not None else ([], [])
+    merged: Mapping[str, Any] = {"foreground": "nonzero"} if binary else merge
+    if merged:
+        prediction.append(_merging(merged, None))
+        reference.append(_merging(reference_merge or merged, IGNORE if task is not None else ignore))
+    labels = prediction[-1].label_table() if prediction else ()
+    return Meaning(tuple(reference), tuple(prediction), labels, IGNORE if labels else ignore)
+
+
+def _read(source: Source, steps: tuple[Task, ...], labels: tuple[Label, ...]) -> LabelMap:
+    raw = formats.read_labels(source)
+    array = raw.array
+    for step in steps:
+        array = map_values(array, step, source.path)
+    return LabelMap(array, raw.geometry, labels)
+
+
+def _of_own_values(task: Task) -> Task:
+    """The task as it reads predictions, which hold its own values and nothing to ignore."""
+    specs = {
+        label.name: task.labels[label.name].model_copy(
+            update={"value": label.value, "sources": [label.value] if label.sources else "nonzero"}
+        )
+        for label in task.label_table()
+    }
+    return task.model_copy(update={"labels": specs, "ignore": None, "undeclared": "refuse"})
+
+
+def _merging(merged: Mapping[str, Any], ignore: int | None) -> Task:
+    labels = {name: values if isinstance(values, str) else list(values) for name, values in merged.items()}
+    raw = {"name": "map", "modality": "other", "labels": labels, "ignore": ignore, "undeclared": "background"}
+    return parse_task(raw, "the map of labels")
