@@ -40,7 +40,8 @@ class PreparedCase:
 
     image: float32 [C, I, J, K]; label: uint8 [I, J, K]; both memory-mapped, and what is written into
     them never reaches the disk (copy on write, since torch warns of read-only arrays); trace: the
-    way back to the source grid; centers: label value -> up to 5000 of its voxels [n, 3], seeded.
+    way back to the source grid; centers: label value -> up to 5000 of its voxels [n, 3], seeded;
+    key: hash of the input files and of what decided how they became arrays.
     """
 
     id: str
@@ -49,6 +50,7 @@ class PreparedCase:
     label: NDArray[np.uint8]
     trace: Trace
     centers: Mapping[int, NDArray[np.int32]]
+    key: str
 
 
 def prepare_cases(
@@ -150,4 +152,4 @@ def _load(place: Path, case: Case, key: str) -> PreparedCase | None:
         return None
     values = np.unique(centers[:, 0])
     table = {int(value): centers[centers[:, 0] == value, 1:] for value in values}
-    return PreparedCase(case.id, case.group, image, label, trace, table)
+    return PreparedCase(case.id, case.group, image, label, trace, table, key)

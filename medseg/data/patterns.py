@@ -28,6 +28,7 @@ def find_by_pattern(root: Path, images: Sequence[str], labels: str | None, chann
     if not any(matched):
         return None
     label_files = _matches(tree, labels) if labels else {}
+    _disentangle(matched, label_files)
     keys = sorted({key for files in matched for key in files})
     ids = _ids(keys)
     finder = _Finder(root, {})
@@ -123,6 +124,18 @@ def _matches(tree: Sequence[str], pattern: str) -> dict[Key, list[str]]:
             values = match.groupdict()
             found[values.get("group") or "", values["case"]].append(path)
     return dict(found)
+
+
+def _disentangle(matched: Sequence[dict[Key, list[str]]], labels: dict[Key, list[str]]) -> None:
+    """Keep label maps from being images too, as `{case}.png` beside `{case}_mask.png` would have it."""
+    paired = {key for key in labels if any(key in files for files in matched)}
+    label_paths = {path for key in paired for path in labels[key]}
+    image_paths = {path for files in matched for key in paired for path in files.get(key, [])}
+    for files in matched:
+        for key in [key for key, paths in files.items() if key not in paired and label_paths.issuperset(paths)]:
+            del files[key]
+    for key in [key for key, paths in labels.items() if key not in paired and image_paths.issuperset(paths)]:
+        del labels[key]
 
 
 def _ids(keys: Sequence[Key]) -> dict[Key, str]:
