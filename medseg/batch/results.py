@@ -15,7 +15,7 @@ from medseg.core.files import write_text
 
 RESULTS = "results.csv"
 _BEFORE = ("scan", "path", "format", "status", "reason", "findings", "seconds")
-_AFTER = ("output", "model")
+_AFTER = ("confidence", "output", "model")
 _REASONS_SHOWN = 3
 
 
@@ -25,7 +25,8 @@ class ScanResult:
 
     scan: its unique name; path: relative to the scanned folder; findings: codes of what is odd about
     it; seconds: reading, computing and writing; volumes_ml: per label, empty without a label map;
-    output: the label map, relative to the output folder.
+    confidence: mean winning probability over the foreground; output: the label map, relative to the
+    output folder.
     """
 
     scan: str
@@ -36,6 +37,7 @@ class ScanResult:
     findings: tuple[str, ...] = ()
     seconds: float = 0.0
     volumes_ml: Mapping[str, float] = field(default_factory=dict)
+    confidence: float | None = None
     output: str | None = None
 
     @property
@@ -97,6 +99,7 @@ class BatchResult:
                 "findings": list(row.findings),
                 "seconds": round(row.seconds, 2),
                 "volume_ml": {label: round(ml, 4) for label, ml in row.volumes_ml.items()},
+                "confidence": None if row.confidence is None else round(row.confidence, 4),
                 "output": row.output,
             }
             for row in self.rows
@@ -117,6 +120,11 @@ def write_results(result: BatchResult) -> None:
 def volume_column(label: str) -> str:
     """The column that holds a label's volume in millilitres."""
     return f"volume_ml {label}"
+
+
+def printable(text: str) -> str:
+    """`text` with bytes of file names that are no UTF-8 written as escapes, so that it can be printed."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def previous_outputs(output: Path) -> dict[str, str]:
@@ -142,6 +150,7 @@ def _cells(row: ScanResult, labels: Sequence[str], model: str) -> list[str]:
         ";".join(row.findings),
         f"{row.seconds:.2f}",
         *volumes,
+        "" if row.confidence is None else f"{row.confidence:.4f}",
         row.output or "",
         model,
     ]

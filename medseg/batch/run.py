@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from medseg.batch.outputs import Targets, Wanted, remove_half_files, remove_outputs, targets_of, write_outputs
-from medseg.batch.results import BatchResult, ScanResult, previous_outputs, write_results
+from medseg.batch.results import BatchResult, ScanResult, previous_outputs, printable, write_results
 from medseg.core.case import Finding, Prediction, Scan, Severity, Source, Status
 from medseg.core.errors import FormatError, MedsegError, UsageError
 from medseg.core.events import Listener, Message, Progress
@@ -118,8 +118,9 @@ def find_scans(scans: Path, output: Path) -> list[Source]:
         raise UsageError(f"{output}: is the folder of scans itself; choose another -o")
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output}: is a file; -o names a folder")
-    inside = output.resolve()
-    sources = [source for source in formats.discover(scans) if not _within(source, inside)]
+    sources = formats.discover(scans)
+    if output.resolve().is_relative_to(scans.resolve()):
+        sources = [source for source in sources if not _within(source, output.resolve())]
     if not sources:
         raise UsageError(f"{scans}: holds no scan (DICOM, NIfTI, NRRD, MHA, PNG, JPEG or TIFF)")
     return sources
@@ -149,7 +150,7 @@ def _read(source: Source) -> tuple[Scan, float]:
 
 def _one_scan(run: _Run, source: Source, reading: Future[tuple[Scan, float]] | None) -> ScanResult:
     """The row of one scan; whatever goes wrong becomes a reason in it."""
-    if source.name in run.earlier:
+    if printable(source.name) in run.earlier:
         remove_outputs(run.targets[source.name])
     started = time.monotonic()
     try:
@@ -175,7 +176,8 @@ def _segment(run: _Run, scan: Scan) -> ScanResult:
     path, found = write_outputs(prediction, run.targets[source.name], run.wanted)
     row = _row(run, source, outcome.status, outcome.reason, (*prediction.scan.findings, *found))
     volumes = prediction.labelmap.volumes_ml()
-    return replace(row, volumes_ml=volumes, output=path.relative_to(run.output).as_posix())
+    written = printable(path.relative_to(run.output).as_posix())
+    return replace(row, volumes_ml=volumes, confidence=prediction.confidence, output=written)
 
 
 def _unusable(run: _Run, source: Source) -> ScanResult:
@@ -183,7 +185,7 @@ def _unusable(run: _Run, source: Source) -> ScanResult:
     if finding is None:
         return _row(run, source, Status.FAILED, _STOPPED)
     status = Status.FAILED if finding.code in _BROKEN else Status.REFUSED
-    return _row(run, source, status, _one_line(finding.message), source.findings)
+    return _row(run, source, status, finding.message, source.findings)
 
 
 def _unsegmented(run: _Run, source: Source, error: Exception, seconds: float) -> ScanResult:
@@ -197,7 +199,7 @@ def _unsegmented(run: _Run, source: Source, error: Exception, seconds: float) ->
         reason = "there is not enough memory for this scan"
     elif not isinstance(error, MedsegError):
         reason = f"{type(error).__name__}: {error}"
-    return replace(_row(run, source, status, _one_line(reason), findings), seconds=seconds)
+    return replace(_row(run, source, status, reason, findings), seconds=seconds)
 
 
 def _row(
@@ -207,21 +209,17 @@ def _row(
     codes = dict.fromkeys(finding.code for finding in (source.findings if findings is None else findings))
     path = source.path
     return ScanResult(
-        scan=source.name,
-        path=path.relative_to(run.root).as_posix() if path.is_relative_to(run.root) else path.name,
+        scan=printable(source.name),
+        path=printable(path.relative_to(run.root).as_posix() if path.is_relative_to(run.root) else path.name),
         format=source.format,
         status=status,
-        reason=reason,
+        reason=printable(" ".join(reason.split())),
         findings=tuple(codes),
     )
 
 
 def _error_of(findings: Sequence[Finding]) -> Finding | None:
     return next((finding for finding in findings if finding.severity == Severity.ERROR), None)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _tell(listener: Listener, rows: Sequence[ScanResult], total: int, elapsed: float) -> None:

@@ -25,13 +25,15 @@ def inspect(
 
     Exit code: 0 clean, 1 with warnings, 2 nothing usable.
     """
-    from medseg.cli.render import print_json, progress
+    from medseg.cli.render import print_json, print_table, progress
     from medseg.workflows.inspect import inspect as look
 
     with progress() as listener:
         found = look(path, task, listener)
     if as_json:
-        print_json(found.plain())
+        print_json(found.to_json())
     else:
-        found.print()
+        print_table(*found.table())
+        print()
+        print("\n".join(found.sentences()))
     raise typer.Exit(found.exit_code)

@@ -57,9 +57,10 @@ def augment(
     from medseg.data.cache import prepare_cases
     from medseg.data.fingerprint import fingerprint
     from medseg.data.layouts import find_cases
+    from medseg.data.shipped import data_root
     from medseg.evaluation.pictures import sample_grid
     from medseg.planning import machine, plan
-    from medseg.workflows.prepare import PrepareOptions, data_root, resolve_task
+    from medseg.workflows.prepare import PrepareOptions, resolve_task
 
     options = options or AugmentOptions()
     if min(options.cases, options.samples) < 1:

@@ -15,7 +15,7 @@ def _result(folder: Path, *rows: ScanResult) -> BatchResult:
 
 
 OK = ScanResult(
-    "a/one", "a/one.nii.gz", "nifti", Status.OK, "", ("derived",), 1.234, {"left lung": 1.5}, "a/one.nii.gz"
+    "a/one", "a/one.nii.gz", "nifti", Status.OK, "", ("derived",), 1.234, {"left lung": 1.5}, 0.9, "a/one.nii.gz"
 )
 REVIEW = ScanResult("two", "two.nii", "nifti", Status.REVIEW, "odd spacing", output="two.nii.gz")
 REFUSED = ScanResult("three", "three.nii", "nifti", Status.REFUSED, "is a label map")
@@ -28,7 +28,7 @@ def test_every_scan_has_one_row_that_reads_back(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == [
         "scan", "path", "format", "status", "reason", "findings", "seconds",
-        "volume_ml left lung", "volume_ml right lung", "output", "model",
+        "volume_ml left lung", "volume_ml right lung", "confidence", "output", "model",
     ]  # fmt: skip
     assert [row["scan"] for row in rows] == [OK.scan, REVIEW.scan, REFUSED.scan, FAILED.scan]
     assert [row["status"] for row in rows] == ["ok", "review", "refused", "failed"]
