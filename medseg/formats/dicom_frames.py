@@ -1,0 +1,173 @@
+"""One DICOM image frame: where it lies and how its stored numbers become values.
+
+A classic object is one frame; an enhanced one describes each of its frames in functional groups
+(PS3.3 C.7.6.16), which are read here into the same terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+from medseg.core.errors import FormatError
+from medseg.formats.checks import in_short, require_content
+from medseg.formats.quiet import quiet
+
+# What of a header is needed to group, order and judge objects; the rest is skipped while parsing.
+HEADER_TAGS = [
+    "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID",
+    "FrameOfReferenceUID", "Modality", "SeriesNumber", "SeriesDescription", "InstanceNumber", "AcquisitionNumber",
+    "AcquisitionTime", "ContentTime", "EchoTime", "EchoNumbers", "TemporalPositionIdentifier", "TriggerTime",
+    "DiffusionBValue", "NominalPercentageOfCardiacPhase", "SliceThickness", "SpacingBetweenSlices",
+    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "NumberOfFrames",
+    "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "RescaleType", "Units",
+    "ModalityLUTSequence", "LossyImageCompression", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+]  # fmt: skip
+
+# What may tell images at one position from one another: keyword -> the word for it.
+_STAMPS = {
+    "EchoTime": "echo time",
+    "EffectiveEchoTime": "echo time",
+    "DiffusionBValue": "b-value",
+    "TemporalPositionIdentifier": "temporal position",
+    "TemporalPositionIndex": "temporal position",
+    "NominalPercentageOfCardiacPhase": "cardiac phase",
+    "TriggerTime": "trigger time",
+    "AcquisitionNumber": "acquisition",
+    "ImageType": "image type",
+    "FrameType": "image type",
+    "AcquisitionTime": "acquisition time",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One image plane of a file.
+
+    number: its place in the file, from 0; size: (rows, columns); position: LPS+ mm of the first
+    pixel's centre; orientation: cosines of a row's and of a column's direction; spacing: mm between
+    (rows, columns); thickness: mm; slope, intercept: stored number -> value; stamps: what tells it
+    from other frames at the same position, as (word, value).
+    """
+
+    path: Path
+    number: int
+    uid: str
+    size: tuple[int, int]
+    position: tuple[float, ...] | None
+    orientation: tuple[float, ...] | None
+    spacing: tuple[float, ...] | None
+    thickness: float | None
+    slope: float
+    intercept: float
+    stamps: tuple[tuple[str, str], ...]
+
+
+def read_dataset(path: Path, *, pixels: bool = False) -> Dataset:
+    """A file's data set: the header's tags alone, or everything.
+
+    Raises FormatError: unreadable where it is no DICOM file, partial-file where it ends in its header.
+    """
+    require_content(path)
+    try:
+        with quiet(), path.open("rb") as file:
+            preamble = file.read(132)[128:] == b"DICM"
+            file.seek(0)
+            tags = None if pixels else list(HEADER_TAGS)
+            dataset = pydicom.dcmread(file, force=not preamble, stop_before_pixels=not pixels, specific_tags=tags)
+            if not preamble and not _says_something(dataset):
+                raise FormatError(path, "is no DICOM file, though it is named like one")
+            return dataset
+    except FormatError:
+        raise
+    except InvalidDicomError as error:
+        raise FormatError(path, "is no DICOM file, though it is named like one") from error
+    except EOFError as error:
+        raise FormatError(path, "the file ends too early (cut off while copying?)", "partial-file") from error
+    except Exception as error:  # pydicom lets through whatever a damaged element causes
+        raise FormatError(path, f"cannot be read as DICOM ({in_short(error)})") from error
+
+
+def frames_of(dataset: Dataset, path: Path) -> list[Frame]:
+    """The image planes that a data set describes. Raises FormatError (unreadable) for impossible values in it."""
+    try:
+        with quiet():
+            return list(_frames(dataset, path))
+    except Exception as error:  # a header value that is no number raises at the moment it is looked at
+        raise FormatError(path, f"its header holds a value that cannot be read ({in_short(error)})") from error
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """A header value as text, '' where it is missing or empty."""
+    value = dataset.get(keyword)
+    return "" if value is None else str(value).strip()
+
+
+def _says_something(dataset: Dataset) -> bool:
+    return "SOPClassUID" in dataset or ("Rows" in dataset and "Columns" in dataset)
+
+
+def _frames(dataset: Dataset, path: Path) -> Iterator[Frame]:
+    count = int(dataset.get("NumberOfFrames") or 1)
+    per_frame: Sequence[Any] = dataset.get("PerFrameFunctionalGroupsSequence") or ()
+    if per_frame and len(per_frame) != count:
+        raise ValueError(f"{count} frames but {len(per_frame)} descriptions of frames")
+    shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or ()), Dataset())
+    for number in range(count):
+        # The most specific place comes first: this frame, all frames, the object itself.
+        places = [*_groups(per_frame[number]), *_groups(shared)] if per_frame else []
+        # Without functional groups only a single frame's position is known; a stack's would be a guess.
+        top = dataset if per_frame or count == 1 else Dataset()
+        yield _frame(dataset, path, number, [*places, top])
+
+
+def _groups(item: Dataset) -> Iterator[Dataset]:
+    """The functional group items inside an item of the (shared or per-frame) functional groups sequence."""
+    for element in item:
+        if element.VR == "SQ" and element.value:
+            yield element.value[0]
+
+
+def _frame(dataset: Dataset, path: Path, number: int, places: Sequence[Dataset]) -> Frame:
+    slope, intercept = _numbers(places, "RescaleSlope", 1), _numbers(places, "RescaleIntercept", 1)
+    thickness = _numbers(places, "SliceThickness", 1) or _numbers(places, "SpacingBetweenSlices", 1)
+    return Frame(
+        path=path,
+        number=number,
+        uid=text(dataset, "SOPInstanceUID"),
+        size=(int(dataset.Rows), int(dataset.Columns)),
+        position=_numbers(places, "ImagePositionPatient", 3),
+        orientation=_numbers(places, "ImageOrientationPatient", 6),
+        spacing=_numbers(places, "PixelSpacing", 2),
+        thickness=abs(thickness[0]) if thickness and thickness[0] else None,
+        slope=slope[0] if slope else 1.0,
+        intercept=intercept[0] if intercept else 0.0,
+        stamps=tuple(_stamps(places)),
+    )
+
+
+def _find(places: Sequence[Dataset], keyword: str) -> Any:
+    return next((place[keyword].value for place in places if keyword in place), None)
+
+
+def _numbers(places: Sequence[Dataset], keyword: str, count: int) -> tuple[float, ...] | None:
+    value = _find(places, keyword)
+    if value is None or value == "":
+        return None
+    values = tuple(float(v) for v in ([value] if count == 1 else value))
+    return values if len(values) == count else None
+
+
+def _stamps(places: Sequence[Dataset]) -> Iterator[tuple[str, str]]:
+    for keyword, word in _STAMPS.items():
+        value = _find(places, keyword)
+        if value is not None and value != "":
+            yield word, str(value)

@@ -1,0 +1,150 @@
+"""Finding scans in folders and giving each a name that is its own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from medseg.core.case import Severity, Source
+from medseg.core.errors import FormatError
+
+# Longest first, so that .nii.gz counts as one extension.
+EXTENSIONS: dict[str, str] = {
+    ".nii.gz": "nifti",
+    ".nii": "nifti",
+    ".nrrd": "itk",
+    ".nhdr": "itk",
+    ".mha": "itk",
+    ".mhd": "itk",
+    ".png": "image",
+    ".jpg": "image",
+    ".jpeg": "image",
+    ".tif": "image",
+    ".tiff": "image",
+    ".bmp": "image",
+    ".gif": "image",
+    ".ppm": "image",
+    ".pgm": "image",
+    ".dicom": "dicom",
+    ".dcm": "dicom",
+    ".ima": "dicom",
+}
+# What is written for a scan: its name and one of these.
+_OUTPUT_SUFFIXES = (".nii.gz", ".png", ".tif", ".dcm")
+
+
+def find_sources(root: Path) -> list[Source]:
+    """Every scan below `root`, sorted by name; see `medseg.formats.discover`."""
+    if not root.exists():
+        raise FormatError(root, "there is no such file or folder")
+    if root.is_file():
+        return [one_source(root)]
+    found: list[tuple[Source, str]] = []
+    maybe_dicom: list[Path] = []
+    for path in _files(root):
+        extension = extension_of(path)
+        if EXTENSIONS.get(extension, "dicom") == "dicom":
+            maybe_dicom.append(path)
+        else:
+            found.append((_file_source(path, extension, root), extension))
+    if maybe_dicom:
+        from medseg.formats.dicom_index import find_series
+
+        found += [(source, extension_of(source.path)) for source in find_series(maybe_dicom, root)]
+    return sorted(_uniquely_named(found, root), key=lambda source: source.name)
+
+
+def one_source(path: Path) -> Source:
+    """The one scan that a file or folder holds; see `medseg.formats.source_of`."""
+    if not path.exists():
+        raise FormatError(path, "there is no such file or folder")
+    if path.is_file():
+        extension = extension_of(path)
+        if EXTENSIONS.get(extension, "dicom") != "dicom":
+            return _file_source(path, extension, path.parent)
+        from medseg.formats.dicom_index import source_of_file
+
+        return source_of_file(path, path.name[: len(path.name) - len(extension)])
+    sources = find_sources(path)
+    usable = [s for s in sources if all(f.severity is not Severity.ERROR for f in s.findings)] or sources
+    if len(usable) == 1:
+        return usable[0]
+    if not usable:
+        raise FormatError(path, "this folder holds no scan (DICOM, NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF)")
+    names = ", ".join(source.name for source in usable[:3])
+    raise FormatError(path, f"this folder holds {len(usable)} scans ({names}, …); name one of them", "multi-volume")
+
+
+def extension_of(path: Path) -> str:
+    """The extension as this package counts it, in lower case ('' where there is none that it knows)."""
+    name = path.name.lower()
+    return next((extension for extension in EXTENSIONS if name.endswith(extension) and name != extension), "")
+
+
+def _file_source(path: Path, extension: str, root: Path) -> Source:
+    relative = path.relative_to(root).as_posix()
+    return Source(path, (path,), EXTENSIONS[extension], relative[: len(relative) - len(extension)])
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Files below `root` in a fixed order, hidden ones left out. Links to folders are followed, each folder once."""
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(folder, name)
+            if not name.startswith(".") and path.is_file():
+                yield path
+
+
+def _uniquely_named(found: Sequence[tuple[Source, str]], root: Path) -> list[Source]:
+    """Make names unique: first with the source's extension, then with a hash of its relative path.
+
+    Names that differ only in case, or in how an accented letter is encoded, count as equal, as they
+    are on common file systems.
+    """
+    plain = Counter(_folded(source.name) for source, _ in found)
+    names = [
+        source.name + _written_extension(source, extension) if plain[_folded(source.name)] > 1 else source.name
+        for source, extension in found
+    ]
+    base, length = list(names), 8
+    while length <= 64 and (clashing := _clashing(names)):
+        for n in clashing:
+            names[n] = f"{base[n]}-{_digest(found[n][0], root)[:length]}"
+        length += 8
+    return [replace(source, name=name) for (source, _), name in zip(found, names, strict=True)]
+
+
+def _clashing(names: Sequence[str]) -> list[int]:
+    """The places of names that another has, too, or whose output file would stand where a folder must."""
+    counts = Counter(_folded(name) for name in names)
+    folders = {_folded(str(parent)) for name in names for parent in PurePosixPath(name).parents}
+    return [
+        n
+        for n, name in enumerate(names)
+        if counts[_folded(name)] > 1 or any(_folded(name) + suffix in folders for suffix in _OUTPUT_SUFFIXES)
+    ]
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _written_extension(source: Source, extension: str) -> str:
+    return source.path.name[len(source.path.name) - len(extension) :] if source.path.is_file() else ""
+
+
+def _digest(source: Source, root: Path) -> str:
+    relative = [path.relative_to(root).as_posix() for path in (source.path, *source.files)]
+    return hashlib.sha256("\n".join(relative).encode()).hexdigest()
