@@ -88,8 +88,7 @@ def spline_weights(length: int, nodes: int) -> NDArray[np.float32]:
 @cache
 def spline_prefilter(length: int) -> Float:
     """Matrix [length, length] from samples to cubic B-spline coefficients, mirrored at both ends."""
-    inverse: Float = np.linalg.inv(_basis(np.arange(length, dtype=np.float64), length))
-    return inverse
+    return np.asarray(np.linalg.inv(_basis(np.arange(length, dtype=np.float64), length)), dtype=np.float64)
 
 
 def _basis(at: Float, nodes: int) -> Float:

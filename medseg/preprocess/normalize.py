@@ -36,11 +36,13 @@ def normalize_zscore(channel: Float32, given: Normalization) -> None:
     inside = sample[(sample >= low) & (sample <= high)]
     # An image that is nearly all background has no spread inside its percentiles; then all voxels count.
     chosen = inside if not _is_flat(inside) else sample
-    channel -= np.float32(chosen.mean(dtype=np.float64))
     if _is_flat(chosen):
         channel[...] = 0.0
-    else:
-        channel /= np.float32(chosen.std(dtype=np.float64))
+        return
+    # Both figures before either is used: the sample may be a view of the channel.
+    mean, deviation = chosen.mean(dtype=np.float64), chosen.std(dtype=np.float64)
+    channel -= np.float32(mean)
+    channel /= np.float32(deviation)
 
 
 def normalize_unit8(channel: Float32, given: Normalization) -> None:
