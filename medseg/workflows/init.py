@@ -28,16 +28,8 @@ _MANY_INSTANCES = 8
 _MOST_LABELS = 254
 _AIR = -500.0  # HU; nothing but CT goes below
 _PET_NAME = re.compile(r"(?:^|[^a-z])(?:pet|pt|suv)(?:[^a-z]|$)", re.IGNORECASE)
-_NAMED_MODALITIES = {
-    "ct": "CT",
-    "mr": "MR",
-    "mri": "MR",
-    "t1": "MR",
-    "t2": "MR",
-    "flair": "MR",
-    "pet": "PT",
-    "pt": "PT",
-}
+_NAMED_MODALITIES = {"ct": "CT", "pet": "PT", "pt": "PT", **dict.fromkeys(("mr", "mri", "t1", "t2", "flair"), "MR")}
+_YAML_WORDS = ("yes", "no", "on", "off", "true", "false", "null", "y", "n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +175,7 @@ def _declared(declared: Mapping[str, tuple[int, ...]]) -> _Labels:
     if len(values) != len(set(values)):
         single = sorted(set(values))
         return _Labels(
-            {f"label_{value}": [value] for value in single}, "The regions of dataset.json overlap: one per value"
+            {f"label_{value}": [value] for value in single}, "Regions of dataset.json overlap: one per value"
         )
     if values == list(range(1, len(ordered) + 1)):
         return _Labels({name: given[0] for name, given in ordered.items()}, "As dataset.json says")
