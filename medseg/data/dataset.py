@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from medseg.core.case import Case
+from medseg.core.case import Case, Severity
 from medseg.core.errors import DataError, FormatError
 
 
@@ -15,12 +15,14 @@ class Problem:
 
     `code` is a stable word (see `medseg.core.case.Finding`): unpaired, ambiguous, missing-file,
     duplicate-id, wrong-channels, grid-mismatch, undeclared-label, empty-label, wrong-dimensions,
-    wrong-modality, unreadable and the other codes of `medseg.formats`.
+    wrong-modality, unreadable and the other codes of `medseg.formats`. Errors keep the case from
+    being used, warnings do not.
     """
 
     case: str
     code: str
     message: str
+    severity: Severity = Severity.ERROR
 
     @classmethod
     def of(cls, case: str, error: FormatError) -> Problem:

@@ -143,7 +143,7 @@ def _case_rows(dataset: Dataset, task: Task | None, listener: Listener) -> list[
         listener(Progress("looking at the cases", done, len(cases)))
     for problem in dataset.problems:
         row = rows.get(problem.case, CaseRow(problem.case, None))
-        finding = Finding(problem.code, Severity.ERROR, problem.message)
+        finding = Finding(problem.code, problem.severity, problem.message)
         rows[problem.case] = replace(row, findings=(*row.findings, finding))
     return [rows[name] for name in sorted(rows)]
 
@@ -153,7 +153,7 @@ def _case_row(case: Case, task: Task | None) -> CaseRow:
     row = _facts(CaseRow(case.id, str(case.images[0].path), case.images[0].format, group=case.group), seen.scan)
     if task is None:
         row = replace(row, channels=None if row.channels is None else row.channels * len(case.images))
-    findings = [*row.findings, *(Finding(p.code, Severity.ERROR, p.message) for p in seen.problems)]
+    findings = [*row.findings, *(Finding(p.code, p.severity, p.message) for p in seen.problems)]
     if case.label is None:
         findings.append(Finding("unlabelled", Severity.WARNING, f"{case.images[0].path}: has no label map"))
     return replace(
