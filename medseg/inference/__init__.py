@@ -1,0 +1,11 @@
+"""From a scan and a bundle to a label map: the gate, the sliding window, the clean-up."""
+
+from __future__ import annotations
+
+from medseg.inference.device import precision, resolve_device
+from medseg.inference.gate import check_scan
+from medseg.inference.postprocess import postprocess
+from medseg.inference.predictor import Predictor
+from medseg.inference.window import sliding_window
+
+__all__ = ["Predictor", "check_scan", "postprocess", "precision", "resolve_device", "sliding_window"]

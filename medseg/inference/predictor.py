@@ -1,0 +1,67 @@
+"""One scan after the other through one model."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medseg.bundle import Bundle
+from medseg.core.case import Prediction, Scan, Status
+from medseg.core.labels import mirrored_values
+from medseg.core.volume import LabelMap
+from medseg.inference.device import precision, resolve_device
+from medseg.inference.gate import check_scan
+from medseg.inference.postprocess import postprocess
+from medseg.inference.window import sliding_window
+from medseg.preprocess import fit_channels, prepare, restore
+
+
+class Predictor:
+    """Segments scans with a bundle; the network is loaded once.
+
+    device: auto, cpu, cuda or cuda:N. Raises UsageError where there is no such device, BundleError
+    where the weights do not fit the plan.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "auto") -> None:
+        self.bundle = bundle
+        self.device = resolve_device(device)
+        self.precision = precision(bundle.plan, self.device)
+        self._network = bundle.network().to(self.device).eval()
+        self._labels = bundle.task.label_table()
+        self._mirror = mirrored_values(self._labels)
+
+    def predict(self, scan: Scan) -> Prediction:
+        """The label map on the scan's own grid; empty where the outcome is refused, which says why.
+
+        Raises UsageError where the scan is absurdly large at the plan's spacing.
+        """
+        task, plan = self.bundle.task, self.bundle.plan
+        outcome = check_scan(scan, task, self.bundle.fingerprint)
+        geometry = scan.volume.geometry
+        if outcome.status is Status.REFUSED:
+            empty = LabelMap(np.zeros(geometry.shape, dtype=np.uint8), geometry, self._labels)
+            return Prediction(empty, scan, outcome)
+        prepared = prepare(fit_channels(scan, task).volume, plan)
+        probabilities = self.predict_array(prepared.array)
+        confidence = mean_winning_probability(probabilities)
+        labelmap = LabelMap(restore(probabilities, prepared.trace), geometry, self._labels)
+        return Prediction(postprocess(labelmap, task), scan, outcome, confidence)
+
+    def predict_array(self, array: NDArray[np.float32]) -> Tensor:
+        """Probabilities [L, I, J, K] (float32, on the CPU) of a prepared image [C, I, J, K]."""
+        image = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+        return sliding_window(self._network, image, self.bundle.plan, self.device, self.precision, self._mirror)
+
+
+def mean_winning_probability(probabilities: Tensor) -> float | None:
+    """Mean probability of the winning label over the voxels where one wins [L, I, J, K]; None without any."""
+    total, count = 0.0, 0
+    for slab in probabilities.unbind(dim=1):  # slice by slice: no second volume in memory
+        best, winner = slab.max(dim=0)
+        found = winner > 0
+        total += float(best[found].sum(dtype=torch.float64))
+        count += int(found.sum())
+    return total / count if count else None
