@@ -71,8 +71,8 @@ class Frame:
     stamps: tuple[tuple[str, str], ...]
 
 
-def read_dataset(path: Path, *, pixels: bool = False) -> Dataset:
-    """A file's data set: the header's tags alone, or everything.
+def read_dataset(path: Path, *, pixels: bool = False, every_tag: bool = False) -> Dataset:
+    """A file's data set: HEADER_TAGS alone, with `every_tag` all but the pixels, with `pixels` everything.
 
     Raises FormatError: unreadable where it is no DICOM file, partial-file where it ends in its header.
     """
@@ -81,7 +81,7 @@ def read_dataset(path: Path, *, pixels: bool = False) -> Dataset:
         with quiet(), path.open("rb") as file:
             preamble = file.read(132)[128:] == b"DICM"
             file.seek(0)
-            tags = None if pixels else list(HEADER_TAGS)
+            tags = None if pixels or every_tag else list(HEADER_TAGS)
             dataset = pydicom.dcmread(file, force=not preamble, stop_before_pixels=not pixels, specific_tags=tags)
             if not preamble and not _says_something(dataset):
                 raise FormatError(path, "is no DICOM file, though it is named like one")

@@ -35,7 +35,7 @@ EXTENSIONS: dict[str, str] = {
     ".ima": "dicom",
 }
 # What is written for a scan: its name and one of these.
-_OUTPUT_SUFFIXES = (".nii.gz", ".png", ".tif", ".dcm")
+_OUTPUT_SUFFIXES = (".nii.gz", ".png", ".tif", ".seg.dcm")
 
 
 def find_sources(root: Path) -> list[Source]:
