@@ -67,7 +67,7 @@ def draw_spatial(spec: AugmentSpec, ndim: int, spacing: Triple, patch: Shape, rn
     chances = rng.random(6)
     matrix = np.eye(ndim)
     if spec.rotation > 0 and chances[0] < spec.rotation_probability:
-        matrix = _rotation(np.radians(rng.uniform(-spec.rotation, spec.rotation, 3 if ndim == 3 else 1)))
+        matrix = rotation(np.radians(rng.uniform(-spec.rotation, spec.rotation, 3 if ndim == 3 else 1)))
     if spec.scale > 0 and chances[1] < spec.scale_probability:
         matrix = matrix * rng.uniform(1 - spec.scale, 1 + spec.scale)
     displacement = None
@@ -161,7 +161,7 @@ def _crop(
     return pixels, values
 
 
-def _rotation(angles: NDArray[np.float64]) -> Float:
+def rotation(angles: NDArray[np.float64]) -> Float:
     """Rotation by one angle in the plane [2, 2], or about the axes i, then j, then k [3, 3]; radians."""
     if len(angles) == 1:
         c, s = np.cos(angles[0]), np.sin(angles[0])
