@@ -95,7 +95,7 @@ def sample_grid(
 ) -> None:
     """Draw pairs of 2D image ([rows, columns] or [rows, columns, 3]) and label [rows, columns] as a grid.
 
-    Labels are filled and outlined in their colours, ignored pixels hatched.
+    Labels are filled and outlined in their colours, ignored pixels greyed.
     Raises UsageError where there is nothing to draw.
     """
     if not images:
@@ -112,8 +112,8 @@ def sample_grid(
         _fill(axis, label, table, size)
         _outline(axis, label, table, size)
         if (label == IGNORE).any():
-            hatch = np.where(label == IGNORE, 1.0, np.nan)
-            axis.imshow(hatch, cmap="gray", vmin=0, vmax=1, alpha=0.35, extent=(0, size[0], size[1], 0))
+            veil = np.where(label == IGNORE, 1.0, np.nan)
+            axis.imshow(veil, cmap="gray", vmin=0, vmax=1, alpha=0.35, extent=(0, size[0], size[1], 0))
     for axis in grid.flat[len(images) :]:
         axis.set_axis_off()
     _legend(figure, table, False, bool(table))
@@ -150,7 +150,9 @@ def _side_by_side(views: Sequence[View], title: str) -> tuple[Figure, list[Axes]
 
 def _show(axis: Axes, image: Image, size: tuple[float, float]) -> None:
     width, height = size
-    axis.imshow(image, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0), interpolation="nearest")
+    # Few voxels are shown smoothly, as a viewer does; many are averaged, not skipped.
+    smooth = "bilinear" if max(image.shape[:2]) < 400 else "antialiased"
+    axis.imshow(image, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0), interpolation=smooth)
     axis.set_facecolor(_DARK)
     axis.set_xticks([])
     axis.set_yticks([])
@@ -178,10 +180,15 @@ def _outline(axis: Axes, plane: Plane, table: Mapping[int, tuple[str, Color]], s
 
 
 def _letters(axis: Axes, view: View) -> None:
+    from matplotlib.patheffects import withStroke
+
+    halo = [withStroke(linewidth=2.5, foreground=_DARK)]
     places = ((0.015, 0.5, "left", "center"), (0.985, 0.5, "right", "center"),
               (0.5, 0.985, "center", "top"), (0.5, 0.015, "center", "bottom"))  # fmt: skip
     for letter, (x, y, across, down) in zip(view.edges, places, strict=True):
-        axis.text(x, y, letter, color=_FAINT, fontsize=9, ha=across, va=down, transform=axis.transAxes)
+        axis.text(
+            x, y, letter, color=_LIGHT, fontsize=9, ha=across, va=down, transform=axis.transAxes, path_effects=halo
+        )
     if view.name:
         axis.set_title(view.name, color=_FAINT, fontsize=9)
 
@@ -242,13 +249,12 @@ def _read_training(training_csv: Path) -> tuple[list[int], list[float], list[tup
     return steps, losses, measured
 
 
-def _smooth(values: Sequence[float]) -> list[float]:
-    """Running mean with a memory of about a fortieth of the run, started without bias."""
-    keep = 1 - 1 / max(1.0, len(values) / 40)
-    total = weight = 0.0
-    smoothed = []
-    for value in values:
-        if math.isfinite(value):
-            total, weight = keep * total + (1 - keep) * value, keep * weight + (1 - keep)
-        smoothed.append(total / weight if weight else math.nan)
-    return smoothed
+def _smooth(values: Sequence[float]) -> NDArray[np.float64]:
+    """Running mean over a twentieth of the run, centred; missing values (NaN) take no part."""
+    given = np.asarray(values, dtype=np.float64)
+    known = np.isfinite(given)
+    width = min(2 * (len(given) // 40) + 1, len(given))
+    window = np.ones(width)
+    totals = np.convolve(np.where(known, given, 0.0), window, mode="same")
+    weights = np.convolve(known.astype(np.float64), window, mode="same")
+    return np.divide(totals, weights, out=np.full(len(given), np.nan), where=weights > 0.5)

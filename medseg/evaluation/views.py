@@ -76,14 +76,14 @@ def structure(labelmap: LabelMap) -> NDArray[np.bool_]:
 def window(volume: Volume, inside: NDArray[np.bool_] | None = None) -> Window:
     """The window that suits the scan, from a sample of its voxels.
 
-    Colour pictures are shown as they are; a CT (Hounsfield units) in the lung window when the
+    Colour pictures are shown as they are, dark ones brightened; a CT (Hounsfield units) in the lung window when the
     structure `inside` [I, J, K] is mostly air and in a soft-tissue window otherwise; anything else
     between its own percentiles.
     """
     steps = _strides(volume.geometry.shape)
     sample = np.asarray(volume.array[(slice(None), *steps)], dtype=np.float32)
     if volume.channels in (3, 4) and _is_color(sample, is_picture(volume.geometry)):
-        return Window(0.0, 255.0 if sample.max() <= 255 else 65535.0, color=True)
+        return Window(0.0, _brightest(sample), color=True)
     grey = sample[0]
     if _is_ct(grey):
         chosen = grey[inside[steps]] if inside is not None else np.empty(0, dtype=np.float32)
@@ -204,3 +204,10 @@ def _is_color(sample: NDArray[np.float32], picture: bool) -> bool:
     """Whole numbers of 8 bits (16 in a picture) are colours; other channels are images of their own."""
     fits = sample.min() >= 0 and sample.max() <= (65535 if picture else 255)
     return bool(fits and (sample == np.round(sample)).all())
+
+
+def _brightest(sample: NDArray[np.float32]) -> float:
+    """The value of a colour picture that is shown at full brightness: its depth's, less in dark fluorescence."""
+    full = 255.0 if sample.max() <= 255 else 65535.0
+    top = float(np.percentile(sample, 99.8))
+    return full if top > 0.5 * full else max(1.1 * top, 0.02 * full)
