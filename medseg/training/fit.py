@@ -158,7 +158,10 @@ def _weights(network: torch.nn.Module, average: State | None) -> State:
 
 def _write_steps(folder: Path, pending: list[tuple[int, float, float, torch.Tensor]]) -> float:
     losses = [float(value) for value in torch.stack([loss for *_, loss in pending]).cpu()]
-    records = [log.StepRecord(*head, loss) for (*head, _), loss in zip(pending, losses, strict=True)]
+    records = [
+        log.StepRecord(step, progress, rate, loss)
+        for (step, progress, rate, _), loss in zip(pending, losses, strict=True)
+    ]
     if not all(math.isfinite(value) for value in losses):
         raise MedsegError(f"the loss is no number any more after step {records[-1].step}; lower schedule.learning_rate")
     log.append_steps(folder, records)

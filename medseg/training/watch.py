@@ -11,7 +11,7 @@ import torch
 from medseg.core.plan import Plan
 from medseg.data.cache import PreparedCase
 from medseg.inference import sliding_window
-from medseg.metrics import confusion
+from medseg.metrics.confusion import Counts, confusion
 from medseg.nets import build
 from medseg.preprocess import restore
 
@@ -44,24 +44,17 @@ class Watcher:
         if not self.cases:
             return None
         self.network.load_state_dict(state)
-        values = range(1, self.plan.network.out_channels)
-        dice = [
-            2 * tp / (2 * tp + fp + fn)
-            for case in self.cases
-            for tp, fp, fn in self._counts(case, list(values))
-            if tp + fp + fn > 0
-        ]
+        counts = [count for case in self.cases for count in self._counts(case)]
+        dice = [2 * c.tp / (c.predicted + c.reference) for c in counts if c.predicted + c.reference]
         return float(np.mean(dice)) if dice else None
 
-    def _counts(self, case: PreparedCase, values: list[int]) -> list[tuple[int, int, int]]:
-        found = self._scores(case).argmax(0).to(torch.uint8).cpu().numpy()
-        counts = confusion(found, np.asarray(case.label), values)
-        return [(counts[value].tp, counts[value].fp, counts[value].fn) for value in values]
+    def _counts(self, case: PreparedCase) -> list[Counts]:
+        found = self._scores(case).argmax(0).to(torch.uint8).numpy()
+        values = range(1, self.plan.network.out_channels)
+        return list(confusion(found, case.label, values).counts.values())
 
     def _scores(self, case: PreparedCase) -> torch.Tensor:
-        image = torch.from_numpy(case.image)
-        with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
-            return sliding_window(self.network, image, self.plan, self.device)
+        return sliding_window(self.network, torch.from_numpy(case.image), self.plan, self.device, self.precision)
 
     def _time_of(self, case: PreparedCase) -> float:
         started = time.monotonic()

@@ -6,6 +6,7 @@ with `medseg train RUN`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from medseg.data.check import check_cases
 from medseg.data.dataset import refuse
 from medseg.data.fingerprint import fingerprint
 from medseg.data.layouts import Overrides, apply_overrides, find_cases
-from medseg.data.shipped import find_task, sample_data
+from medseg.data.shipped import data_root, find_task
 from medseg.data.splits import Split, make_split, read_split
 from medseg.planning import machine, plan, validated
 
@@ -56,7 +57,7 @@ class PrepareOptions:
 class Preparation:
     """A run folder that is ready to be trained in; `prepared` holds training and validation cases by id.
 
-    data_hash: sha256 hex over the files of the training cases, what they are called left aside.
+    data_hash: sha256 hex over the training cases' files and how they were preprocessed, not their names.
     """
 
     folder: Path
@@ -83,7 +84,7 @@ def prepare(
     """
     options = options or PrepareOptions()
     wanted = resolve_task(task, options)
-    root = data_root(wanted, data)
+    root = data_root(wanted, data).resolve()
     folder = Path(output) if output is not None else free_folder(Path("runs") / wanted.name)
     _claim(folder, wanted, root, options)
     return prepare_run(folder, options, listener)
@@ -97,26 +98,16 @@ def prepare_run(folder: Path, options: PrepareOptions, listener: Listener = sile
     used = [cases[name] for name in (*split.train, *split.validation)]
     prints = _fingerprint(folder, [cases[name] for name in split.train], task, listener)
     planned = _plan(folder, prints, task, options)
-    prepared = prepare_cases(used, task, planned, folder / CACHE, listener)
-    return Preparation(folder, task, cases, split, prints, planned, {case.id: case for case in prepared})
+    prepared = {case.id: case for case in prepare_cases(used, task, planned, folder / CACHE, listener)}
+    keys = sorted(prepared[name].key for name in split.train)
+    data_hash = hashlib.sha256("\n".join(keys).encode()).hexdigest()
+    return Preparation(folder, task, cases, split, prints, planned, prepared, data_hash)
 
 
 def resolve_task(task: str | Path | Task, options: PrepareOptions) -> Task:
     """The task by name, path or itself, with the command line's layout and label values put in."""
     found = task if isinstance(task, Task) else find_task(str(task))
     return apply_overrides(found, Overrides(options.images, options.labels, options.group, options.map))
-
-
-def data_root(task: Task, data: Path | str | None) -> Path:
-    """The folder of the cases: the given one, or the task's own. Raises UsageError where there is none."""
-    root = data if data is not None else task.data.root
-    if root is None:
-        raise UsageError(f"task {task.name!r} names no data; say where the cases are with --data FOLDER")
-    text = str(root)
-    folder = sample_data() / text.removeprefix("sample:") if text.startswith("sample:") else Path(text)
-    if not folder.exists():
-        raise UsageError(f"{folder}: there is no such data folder")
-    return folder.resolve()
 
 
 def free_folder(wanted: Path) -> Path:
@@ -201,7 +192,7 @@ def _plan(folder: Path, prints: Fingerprint, task: Task, options: PrepareOptions
     path = folder / PLAN
     if path.exists():
         return validated(plan_from_plain(json.loads(path.read_text(encoding="utf-8")), str(path)), task)
-    device = "cuda" if resolve_device(options.device).type == "cuda" else "cpu"
-    planned = plan(prints, task, machine(device, task.dimensions), options.overrides)
+    budget = machine("cuda" if resolve_device(options.device).type == "cuda" else "cpu", task.dimensions)
+    planned = plan(prints, task, budget, options.overrides)
     write_json(path, to_plain(planned))
     return planned

@@ -18,13 +18,13 @@ from medseg.core.labels import mirrored_values
 from medseg.core.plan import Plan, to_plain
 from medseg.core.report import Report
 from medseg.core.task import Task
+from medseg.data.shipped import data_root
 from medseg.workflows.prepare import (
     CACHE,
     PLAN,
     RUN,
     Preparation,
     PrepareOptions,
-    data_root,
     free_folder,
     prepare_run,
     read_run,
@@ -279,4 +279,4 @@ def _score(preparation: Preparation, bundle: Bundle, device: str, listener: List
         "validation cases": len(split.validation),
         "test cases": len(split.test),
     }
-    return write_run_report(scored, cases, bundle, preparation.folder, "test" if split.test else "validation", context)
+    return write_run_report(scored, bundle, preparation.folder, "test" if split.test else "validation", context)
