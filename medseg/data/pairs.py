@@ -27,8 +27,8 @@ def pair_folders(images: Path, labels: Path, channels: int | None, layout: str) 
     """Cases from a folder of images and one of label maps with matching names.
 
     Names match when they are equal, when the image's has a channel number behind it (`_0000`), or
-    when they are equal without a word such as `_image` or `_mask`. `channels` is how many the task
-    has (None: not known).
+    (in folders where no name is equal) when they are so without a word such as `_image` or `_mask`.
+    `channels` is how many the task has (None: not known).
     """
     problems: list[Problem] = []
     label_of = _unique(formats.discover(labels), labels, "label", problems)
@@ -76,7 +76,6 @@ def _unique(sources: Sequence[Source], folder: Path, what: str, problems: list[P
 def _grouped(image_of: Mapping[str, Source], label_of: Mapping[str, Source]) -> dict[str, dict[int, str]]:
     """Case name (its label's, where it has one) -> {channel number: image name}."""
     groups: defaultdict[str, dict[int, str]] = defaultdict(dict)
-    bare_labels = {bare(name, LABEL_WORDS): name for name in label_of if name not in image_of}
     left: list[str] = []
     by_channel = False
     for name in sorted(image_of):
@@ -86,15 +85,18 @@ def _grouped(image_of: Mapping[str, Source], label_of: Mapping[str, Source]) -> 
         elif match and match["base"] in label_of:
             groups[match["base"]][int(match["number"])] = name
             by_channel = True
-        elif name in bare_labels or bare(name, IMAGE_WORDS) in bare_labels:
-            groups[bare_labels.get(name) or bare_labels[bare(name, IMAGE_WORDS)]][0] = name
-        elif bare(name, IMAGE_WORDS) in label_of:
-            groups[bare(name, IMAGE_WORDS)][0] = name
         else:
             left.append(name)
-    for name in left:  # images without a label; `_0001` is a channel only where it is one elsewhere
+    # Words such as _image and _mask are looked past only where no names are equal: `a_image` beside
+    # `a_label` may as well be an image that lacks its label in a folder where names are.
+    bare_labels = {} if groups else {bare(name, LABEL_WORDS): name for name in label_of}
+    for name in left:
+        # An image without a label: `_0001` is its channel only where it is one elsewhere.
         match = CHANNEL.fullmatch(name) if by_channel else None
-        if match:
+        label = bare_labels.get(name) or bare_labels.get(bare(name, IMAGE_WORDS))
+        if label:
+            groups[label][0] = name
+        elif match:
             groups[match["base"]][int(match["number"])] = name
         else:
             groups[name][0] = name
