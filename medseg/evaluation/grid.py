@@ -9,20 +9,18 @@ from medseg.core.volume import LabelMap
 
 
 def onto_grid(labelmap: LabelMap, target: Geometry) -> LabelMap:
-    """The label map on another grid: every voxel takes the label nearest to its centre in the world.
+    """The label map on another grid: every voxel takes the label of the voxel in which its centre lies.
 
     Voxels whose centre lies outside the label map's field of view become background.
     """
-    from scipy.ndimage import affine_transform
-
     step = np.linalg.inv(labelmap.geometry.affine) @ target.affine  # target voxel -> label map voxel
-    # Half a voxel beyond the last centre still belongs to the field of view, hence "grid-constant" on a rim.
-    padded = np.pad(labelmap.array, 1, mode="edge")
-    moved = affine_transform(
-        padded, step[:3, :3], offset=step[:3, 3] + 1, output_shape=target.shape, order=0, mode="constant", cval=0
-    )
-    index = np.indices(target.shape, sparse=True, dtype=np.float32)
-    for axis, n in enumerate(labelmap.array.shape):
-        place = sum(np.float32(step[axis, a]) * index[a] for a in range(3)) + np.float32(step[axis, 3])
-        moved[(place < -0.5 - 1e-4) | (place > n - 0.5 + 1e-4)] = 0
+    limits = np.asarray(labelmap.array.shape)
+    _, rows, columns = target.shape
+    plane = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1)  # [J, K, 2]
+    within = plane @ step[:3, 1:3].T + step[:3, 3]
+    moved = np.zeros(target.shape, dtype=labelmap.array.dtype)
+    for i in range(target.shape[0]):  # plane by plane, so that coordinates of a large scan fit into memory
+        nearest = np.floor(within + i * step[:3, 0] + 0.5).astype(np.int64)
+        inside = ((nearest >= 0) & (nearest < limits)).all(axis=-1)
+        moved[i][inside] = labelmap.array[tuple(nearest[inside].T)]
     return LabelMap(moved, target, labelmap.labels)
