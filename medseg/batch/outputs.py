@@ -94,6 +94,8 @@ def _write_seg(prediction: Prediction, path: Path, provenance: Mapping[str, str]
         write_segmentation(prediction.labelmap, prediction.scan.source, path, provenance)
     except FormatError as error:
         return [Finding(error.code, Severity.WARNING, f"no DICOM SEG: {error.reason}")]
+    except Exception as error:  # a good label map is worth more than a reason to throw it away
+        return [Finding("no-seg", Severity.WARNING, f"no DICOM SEG: {type(error).__name__}: {error}")]
     return []
 
 
@@ -102,8 +104,8 @@ def _write_preview(prediction: Prediction, path: Path) -> list[Finding]:
 
     try:
         preview(prediction.scan.volume, prediction.labelmap, path)
-    except ValueError as error:
-        return [Finding("no-preview", Severity.INFO, f"no preview: {error}")]
+    except Exception as error:  # as above
+        return [Finding("no-preview", Severity.WARNING, f"no preview: {type(error).__name__}: {error}")]
     return []
 
 

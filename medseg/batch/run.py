@@ -163,7 +163,6 @@ def _one_scan(run: _Run, source: Source, reading: Future[tuple[Scan, float]] | N
     except Exception as error:
         if run.tracebacks:
             run.listener(Message("".join(traceback.format_exception(error)).rstrip(), "error"))
-        remove_outputs(run.targets[source.name])
         return _unsegmented(run, source, error, time.monotonic() - started)
     return replace(row, seconds=seconds)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.cli.options import Debug, Device, Json
+from medseg.cli.options import DEBUG, Debug, Device, Json
 from medseg.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def predict(
+    context: typer.Context,
     scans: Annotated[
         Path, typer.Argument(metavar="SCANS", help="A scan or a folder: DICOM, NIfTI, NRRD, MHA, PNG, JPEG, TIFF.")
     ],
@@ -57,7 +58,14 @@ def predict(
     from medseg.workflows.predict import PredictOptions
     from medseg.workflows.predict import predict as segment
 
-    options = PredictOptions(device=device, flips=flips, overlap=overlap, seg=seg, previews=previews)
+    options = PredictOptions(
+        device=device,
+        flips=flips,
+        overlap=overlap,
+        seg=seg,
+        previews=previews,
+        tracebacks=bool(context.meta.get(DEBUG)),
+    )
     with progress() as listener:
         result = segment(scans, model, output, options, listener)
     if as_json:

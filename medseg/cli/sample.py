@@ -25,7 +25,7 @@ def sample(
     \b
     Example:
       medseg sample samples
-      medseg inspect samples
+      medseg inspect samples/lung_ct
     """
     target = output if output is not None else folder
     if target is None:
@@ -38,4 +38,6 @@ def sample(
     with progress() as listener:
         written = write(target, listener)
     print(f"wrote {sum(path.is_file() for path in written.rglob('*'))} files to {written}")
-    print_next([f"medseg inspect {target}", "medseg train --task lung_ct -o run"])
+    print_next(
+        [f"medseg inspect {written / 'lung_ct'}", f"medseg train --task lung_ct --data {written / 'lung_ct'} -o run"]
+    )

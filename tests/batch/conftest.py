@@ -29,7 +29,11 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stats = ChannelStats(0, 50, 150, 50, 20, 0, 200)
     prints = Fingerprint(3, (SHAPE,) * 3, ((1.0, 1.0, 1.0),) * 3, (stats,), {"near": 50.0, "far": 50.0}, {}, 0.1)
     small = {"features": "[4, 8]", "strides": "[[1,1,1],[2,2,2]]", "kernels": "[[3,3,3],[3,3,3]]"}
-    changes = {**{f"network.{key}": value for key, value in small.items()}, "patch": "[16, 16, 12]"}
+    changes = {
+        **{f"network.{key}": value for key, value in small.items()},
+        "patch": "[12, 12, 8]",
+        "augment.flips": "[0, 1]",
+    }
     planned = plan(prints, task, machine("cpu", 3), changes)
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model") / "bundle"

@@ -154,6 +154,18 @@ def test_any_exception_is_one_scans_failure(
     assert any("Traceback" in getattr(event, "text", "") for event in messages)
 
 
+def test_a_preview_that_cannot_be_drawn_is_a_finding(
+    write_scan: Write, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no canvas")
+
+    monkeypatch.setattr("medseg.evaluation.pictures.preview", fail)
+    write_scan(tmp_path / "in/a.nii.gz")
+    (row,) = predict_folder(tmp_path / "in", predictor, tmp_path / "out", OPTIONS, silent).rows
+    assert row.segmented and "no-preview" in row.findings and (tmp_path / "out/a.nii.gz").is_file()
+
+
 def test_an_interrupt_finishes_the_table_and_is_raised_again(
     write_scan: Write, predictor: Predictor, tmp_path: Path
 ) -> None:

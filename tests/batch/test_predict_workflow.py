@@ -1,0 +1,107 @@
+"""`medseg.predict` and `medseg predict`, from a saved model to files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+import medseg
+from medseg import formats
+from medseg.cli.app import app
+from medseg.core.errors import BundleError, UsageError
+from medseg.workflows.predict import PredictOptions, predict
+
+Write = Callable[..., Path]
+
+
+def _command(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["predict", *map(str, arguments), "--device", "cpu"], prog_name="medseg")
+
+
+def test_a_run_folder_or_its_bundle_is_the_model(write_scan: Write, bundle_folder: Path, tmp_path: Path) -> None:
+    write_scan(tmp_path / "in/a.nii.gz")
+    options = PredictOptions(device="cpu", previews=False)
+    one = predict(tmp_path / "in", bundle_folder, tmp_path / "one", options)
+    two = medseg.predict(str(tmp_path / "in"), str(bundle_folder.parent), str(tmp_path / "two"), options)
+    assert one.exit_code == two.exit_code == 0
+    assert one.model == two.model and len(one.model) == 64
+    assert (tmp_path / "one/a.nii.gz").read_bytes() == (tmp_path / "two/a.nii.gz").read_bytes()
+
+
+def test_flips_and_overlap_reach_the_window(write_scan: Write, bundle_folder: Path, tmp_path: Path) -> None:
+    write_scan(tmp_path / "in/a.nii.gz")
+    confidences = []
+    for flips, overlap in ((None, None), (True, None), (None, 0.0)):
+        options = PredictOptions("cpu", flips, overlap, previews=False)
+        confidences.append(predict(tmp_path / "in", bundle_folder, tmp_path / "out", options).rows[0].confidence)
+    assert len(set(confidences)) == 3
+
+
+def test_an_unusable_model_or_option_is_refused(write_scan: Write, bundle_folder: Path, tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "in/a.nii.gz")
+    with pytest.raises(BundleError, match="no such model"):
+        predict(scan, tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(UsageError, match="overlap"):
+        predict(scan, bundle_folder, tmp_path / "out", PredictOptions(overlap=1.0))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_tells_what_became_of_every_scan(write_scan: Write, bundle_folder: Path, tmp_path: Path) -> None:
+    write_scan(tmp_path / "in/a.nii.gz")
+    (tmp_path / "in/b.nii.gz").write_text("no scan", encoding="utf-8")
+    result = _command(tmp_path / "in", "--model", bundle_folder, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["scan", "status", "near", "(ml)", "far", "(ml)", "seconds"]
+    assert any(": b: " in line for line in lines)
+    assert lines[-1].startswith("1 of 2 scans segmented")
+    assert "segmenting: 100 %" in result.stderr
+
+
+def test_debug_shows_why_a_scan_failed(bundle_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/b.nii.gz").write_text("no scan", encoding="utf-8")
+    result = _command(tmp_path / "in", "--model", bundle_folder, "-o", tmp_path / "out", "--debug")
+    assert "Traceback" in result.stderr and "FormatError" in result.stderr
+
+
+def test_json_is_results_csv_as_json(write_scan: Write, bundle_folder: Path, tmp_path: Path) -> None:
+    write_scan(tmp_path / "in/sub/a.nii.gz")
+    result = _command(tmp_path / "in", "--model", bundle_folder, "-o", tmp_path / "out", "--json")
+    assert result.exit_code == 0
+    plain = json.loads(result.stdout)
+    with (tmp_path / "out/results.csv").open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    (scan,) = plain["scans"]
+    assert {key: row[key] for key in ("scan", "path", "format", "status", "reason", "output")} == {
+        key: scan[key] for key in ("scan", "path", "format", "status", "reason", "output")
+    }
+    assert float(row["volume_ml near"]) == scan["volume_ml"]["near"]
+    assert row["model"] == plain["model"]
+
+
+def test_nothing_segmented_is_exit_code_2(bundle_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/b.nii.gz").touch()
+    result = _command(tmp_path / "in", "--model", bundle_folder, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert result.stdout.splitlines()[-1].startswith("0 of 1 scans segmented")
+
+
+def test_a_dicom_series_gives_a_seg_on_its_frames(write_scan: Write, bundle_folder: Path, tmp_path: Path) -> None:
+    from medseg.formats.dicom_write import write_series
+
+    volume = formats.read(formats.source_of(write_scan(tmp_path / "a.nii.gz"))).volume
+    write_series(volume, tmp_path / "in/series", modality="MR")
+    result = predict(tmp_path / "in", bundle_folder, tmp_path / "out", PredictOptions("cpu"))
+    (row,) = result.rows
+    assert row.segmented and row.scan.startswith("series/series-") and row.output == f"{row.scan}.nii.gz"
+    assert (tmp_path / f"out/{row.scan}.seg.dcm").is_file()
+    labelmap = formats.read_labels(formats.source_of(tmp_path / "out" / row.output))
+    assert np.isclose(row.volumes_ml["near"], (labelmap.array == 1).sum() * labelmap.geometry.voxel_volume_ml)
