@@ -257,4 +257,5 @@ def _smooth(values: Sequence[float]) -> NDArray[np.float64]:
     window = np.ones(width)
     totals = np.convolve(np.where(known, given, 0.0), window, mode="same")
     weights = np.convolve(known.astype(np.float64), window, mode="same")
-    return np.divide(totals, weights, out=np.full(len(given), np.nan), where=weights > 0.5)
+    smoothed: NDArray[np.float64] = np.divide(totals, weights, out=np.full(len(given), np.nan), where=weights > 0.5)
+    return smoothed
