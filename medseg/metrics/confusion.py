@@ -119,7 +119,7 @@ def _classes(array: NDArray[Any], values: Sequence[int]) -> NDArray[np.int64]:
         small = np.zeros(256, dtype=np.int64)
         known = (asked >= 0) & (asked < 256)
         small[asked[known]] = np.flatnonzero(known) + 1
-        return small[array]
+        return np.asarray(small[array], dtype=np.int64)
     wide = array.astype(np.int64)
     low, high = int(asked.min()), int(asked.max())
     if high - low < _TABLE:

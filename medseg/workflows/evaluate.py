@@ -106,7 +106,7 @@ def evaluate(
     groups = options.groups or _groups(list(pairs), task)
     context = {key: value for key, value in told.items() if value not in (None, [], {}, False)}
     report = build_report(scores, "given", context, groups=groups, problems=problems)
-    for text in (*remarks, *(f"{name}: {problem}" for name, problem in problems.items())):
+    for text in remarks:
         listener(Message(text, "warning"))
     pictures = _pictures(report, pairs, means, options, output / "pictures", listener)
     write_report(report, output, pictures)
