@@ -12,6 +12,9 @@ from medseg.cli.options import Debug
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that holds your images and labels.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The task file (default: FOLDER/task.yaml).")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Write a commented task file for your own images and label maps.
@@ -25,6 +28,6 @@ def init(
     from medseg.workflows.init import init as write_task
 
     with progress() as listener:
-        path = write_task(folder, listener=listener)
+        path = write_task(folder, output, listener)
     print(f"wrote {path}")
     print_next([f"look through {path}: every key is explained there", f"medseg train --task {path} -o run"])
