@@ -23,7 +23,8 @@ def postprocess(labelmap: LabelMap, task: Task) -> LabelMap:
     from scipy import ndimage
 
     array = labelmap.array.copy()
-    least = rules.min_volume_ml / labelmap.geometry.voxel_volume_ml
+    # A voxel's volume comes out of a determinant: a piece of just that volume must not fall to rounding.
+    least = rules.min_volume_ml / labelmap.geometry.voxel_volume_ml * (1 - 1e-9)
     boxes = ndimage.find_objects(array)
     for label in task.label_table():
         box = boxes[label.value - 1] if label.value <= len(boxes) else None
