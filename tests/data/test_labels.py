@@ -114,3 +114,32 @@ def test_colour_pictures_become_grey_where_the_task_has_one_channel(write, task)
     assert grey.volume.array[0, 0, 0, 0] == pytest.approx(0.299 * 10 + 0.587 * 20 + 0.114 * 30)
     colour = read_case_volume(case, task(modality="photo", dimensions=2, channels=["r", "g", "b"]))
     assert colour.volume.array[:, 0, 0, 0].tolist() == [10, 20, 30]
+
+
+@pytest.mark.real_data
+def test_real_lobes_merge_and_a_dicom_series_meets_a_flipped_label_map(shared_data, tmp_path, task):
+    """TotalSegmentator's example: DICOM in LPS, its label map stored as LAS; the liver has 89 HU where they meet."""
+    from medseg.data.check import check_cases
+    from medseg.data.layouts import Overrides, apply_overrides, find_cases
+
+    origin = shared_data / "lung_ct" / "totalsegmentator"
+    for name, target in (
+        ("images/series", "example_ct_dicom"),
+        ("labels/series.nii.gz", "example_seg_dicom.nii.gz"),
+        ("images/volume.nii.gz", "example_ct.nii.gz"),
+        ("labels/volume.nii.gz", "example_seg_fast_force_split.nii.gz"),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(origin / target)
+    given = task(labels={"liver": 1, "lung": 2})
+    refused = find_cases(given, tmp_path)
+    assert {problem.code for problem in check_cases(refused.cases, given)} == {"undeclared-label"}
+    mapped_task = apply_overrides(
+        given, Overrides(map={"liver": (5,), "lung": (10, 11, 12, 13, 14)}, undeclared="background")
+    )
+    cases = find_cases(mapped_task, tmp_path).cases
+    assert [case.id for case in cases] == ["series", "volume"] and check_cases(cases, mapped_task) == []
+    scan, labelmap = read_case(cases[0], mapped_task)
+    assert scan.modality == "CT" and scan.volume.array[0][labelmap.array == 1].mean() == pytest.approx(89, abs=3)
+    scan, labelmap = read_case(cases[1], mapped_task)
+    assert scan.volume.array[0][labelmap.array == 2].mean() < -600

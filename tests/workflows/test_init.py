@@ -39,8 +39,9 @@ def trainable(path: Path) -> tuple[Task, list[str], int]:
     """The task in `path`, its case ids and number of groups, after everything before training went well."""
     task = load_task(path)
     cases = find_cases(task, Path(str(task.data.root))).cases
-    assert check_cases(cases, task) == []
-    planned = plan(fingerprint(cases, task), task, machine("cpu", task.dimensions))
+    some = cases[:8]
+    assert check_cases(some, task) == []
+    planned = plan(fingerprint(some, task), task, machine("cpu", task.dimensions))
     assert planned.network.in_channels == len(task.channels)
     return task, [case.id for case in cases], len({case.group for case in cases})
 
