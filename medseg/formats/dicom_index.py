@@ -72,7 +72,7 @@ def source_of_file(path: Path, name: str) -> Source:
         if problem is not None:
             return _source(path, [path], name, result, (problem,))
         _, findings = _ordered([result])
-    return _source(path, [path], name, result, findings)
+        return _source(path, [path], name, result, findings)
 
 
 def refusal(dataset: Dataset) -> Finding | None:

@@ -186,9 +186,8 @@ def _spacing(along: Float, normal: Float) -> list[Finding]:
         missing = int(np.round(multiples[wide] - 1).sum())
         axis = "xyz"[int(np.abs(normal).argmax())]
         places = ", ".join(f"{along[n]:.1f}..{along[n + 1]:.1f}" for n in wide[:_SHOWN])
-        text = (
-            f"{missing} slices are missing: distances are {smallest:g} mm, but there are gaps at {axis} = {places} mm"
-        )
+        count = "1 slice is missing" if missing == 1 else f"{missing} slices are missing"
+        text = f"{count}: distances are {smallest:g} mm, but there are gaps at {axis} = {places} mm"
         return [_error("missing-slices", text, missing=missing, **values)]
     shown = ", ".join(f"{g:g}" for g in values["gaps_mm"][:_SHOWN])
     text = f"slices are spaced unevenly: distances of {shown} mm" + (

@@ -30,7 +30,7 @@ _DATE, _TIME = "20250101", "120000"
 
 
 def write_series(
-    volume: Volume, folder: Path, *, modality: str = "CT", seed: str = "medseg", description: str = "medseg"
+    volume: Volume, folder: Path, seed: str = "medseg", *, modality: str = "CT", description: str = "medseg"
 ) -> None:
     """Write a one-channel image [1, I, J, K] as K files IM0001… in `folder`: columns along i, rows along j.
 

@@ -14,7 +14,7 @@ from medseg.core.errors import FormatError
 from medseg.core.geometry import Geometry, GeometryError
 from medseg.core.volume import LabelMap, Volume
 from medseg.formats.checks import as_labels, in_short, is_whole, require_content, require_finite, skewed_axes
-from medseg.formats.quiet import quiet
+from medseg.formats.quiet import no_stderr, quiet
 
 _IMAGE_IO = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 
@@ -43,7 +43,8 @@ def _load(path: Path) -> tuple[NDArray[Any], Geometry]:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(_IMAGE_IO[path.suffix.lower()])
-    with quiet():
+    # MetaImage prints what it then raises, too.
+    with quiet(), no_stderr():
         try:
             reader.ReadImageInformation()
         except RuntimeError as error:
@@ -53,8 +54,8 @@ def _load(path: Path) -> tuple[NDArray[Any], Geometry]:
             image = reader.Execute()
         except RuntimeError as error:
             raise FormatError(path, f"its pixels cannot be read ({_reason(error)})", "partial-file") from error
-        # [K, J, I] seen as [I, J, K]; copied only where the type changes, as the image must outlive its buffer.
-        array = sitk.GetArrayFromImage(image).T.reshape(geometry.shape, order="F")
+    # A copy of its own, [K, J, I] seen as [I, J, K], as the image's buffer goes with the image.
+    array = sitk.GetArrayFromImage(image).T.reshape(geometry.shape, order="F")
     return cast(NDArray[Any], array), geometry
 
 

@@ -1,0 +1,92 @@
+"""NRRD and MetaImage: directions, dimensions, detached data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813 -- the name under which the field knows it
+
+from medseg.core.errors import FormatError
+from medseg.core.volume import LabelMap
+from medseg.formats import discover, read, read_labels, source_of, write_labelmap
+
+DIRECTION = [0.0, -1.0, 0.0, 0.6, 0.0, 0.8, -0.8, 0.0, 0.6]
+
+
+def image(array: Any, direction: Any = None) -> Any:
+    made = sitk.GetImageFromArray(array)
+    made.SetSpacing((0.5, 0.75, 2.0)[: made.GetDimension()])
+    made.SetOrigin((-100.25, 50.5, 7.125)[: made.GetDimension()])
+    if direction:
+        made.SetDirection(direction)
+    return made
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".mhd", ".nhdr"])
+def test_what_itk_says_about_space_is_what_comes_out(tmp_path: Path, suffix: str) -> None:
+    array = np.random.default_rng(1).integers(-1000, 1000, (4, 3, 2)).astype(np.int16)
+    original = image(array, DIRECTION)
+    sitk.WriteImage(original, str(tmp_path / f"scan{suffix}"))
+    (source,) = discover(tmp_path)
+    scan = read(source)
+    np.testing.assert_array_equal(scan.volume.array[0], array.T)
+    assert scan.integral
+    lps = scan.volume.geometry.to_lps()
+    for index in ((0, 0, 0), (1, 2, 3)):
+        np.testing.assert_allclose(lps @ [*index, 1], [*original.TransformIndexToPhysicalPoint(index), 1], atol=1e-9)
+
+
+def test_a_label_map_agrees_with_itk_about_the_grid(tmp_path: Path) -> None:
+    original = image(np.zeros((4, 3, 2), np.int16), DIRECTION)
+    sitk.WriteImage(original, str(tmp_path / "scan.mha"))
+    source = source_of(tmp_path / "scan.mha")
+    geometry = read(source).volume.geometry
+    path = write_labelmap(LabelMap(np.ones((2, 3, 4), np.uint8), geometry), source, tmp_path / "out")
+    written = sitk.ReadImage(str(path))
+    assert written.GetSize() == original.GetSize()
+    for quantity in ("GetSpacing", "GetOrigin", "GetDirection"):
+        np.testing.assert_allclose(getattr(written, quantity)(), getattr(original, quantity)(), atol=1e-4)
+
+
+def test_flat_images_get_a_third_axis(tmp_path: Path) -> None:
+    sitk.WriteImage(image(np.ones((3, 2), np.uint8)), str(tmp_path / "flat.mha"))
+    geometry = read(source_of(tmp_path / "flat.mha")).volume.geometry
+    assert geometry.shape == (2, 3, 1)
+    assert geometry.spacing == (0.5, 0.75, 1.0)
+
+
+def test_vectors_and_four_dimensions_are_refused(tmp_path: Path) -> None:
+    vector = sitk.GetImageFromArray(np.zeros((4, 3, 2, 3), np.uint8), isVector=True)
+    sitk.WriteImage(vector, str(tmp_path / "vector.nrrd"))
+    sitk.WriteImage(sitk.JoinSeries([sitk.Image(2, 3, 4, sitk.sitkUInt8)] * 2), str(tmp_path / "four.mha"))
+    for source in discover(tmp_path):
+        with pytest.raises(FormatError) as error:
+            read(source)
+        assert error.value.code == "multi-volume"
+
+
+def test_not_finite_values_and_fractions_as_labels_are_refused(tmp_path: Path) -> None:
+    values = np.full((4, 3, 2), 0.5, np.float32)
+    sitk.WriteImage(image(values), str(tmp_path / "half.mha"))
+    with pytest.raises(FormatError, match="fractions"):
+        read_labels(source_of(tmp_path / "half.mha"))
+    values[0, 0, 0] = np.nan
+    sitk.WriteImage(image(values), str(tmp_path / "nan.mha"))
+    with pytest.raises(FormatError) as error:
+        read(source_of(tmp_path / "nan.mha"))
+    assert error.value.code == "not-finite"
+
+
+@pytest.mark.parametrize("header", [".mhd", ".nhdr"])
+def test_a_header_without_its_data_is_refused(tmp_path: Path, header: str, capfd: pytest.CaptureFixture[str]) -> None:
+    sitk.WriteImage(image(np.zeros((4, 3, 2), np.uint8)), str(tmp_path / f"scan{header}"))
+    for path in tmp_path.iterdir():
+        if path.suffix != header:
+            path.unlink()
+    with pytest.raises(FormatError) as error:
+        read(source_of(tmp_path / f"scan{header}"))
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
