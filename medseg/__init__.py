@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from medseg.core import version
 
 if TYPE_CHECKING:
     from medseg.bundle import Bundle as Bundle
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from medseg.workflows.predict import predict as predict
     from medseg.workflows.train import TrainOptions as TrainOptions
     from medseg.workflows.train import train as train
+
+__version__ = version.VERSION
 
 _HOMES = {
     "Bundle": "medseg.bundle",

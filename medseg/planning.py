@@ -29,8 +29,14 @@ from medseg.core.plan import (
     override,
 )
 from medseg.core.task import Task
+from medseg.nets import NETWORKS
 
 _MIN_EDGE = 4  # feature maps are not pooled below this many voxels
+# Networks whose widths, stages and norm are a paper's; they see mirrored borders (overlap-tile).
+_PUBLISHED: dict[str, tuple[tuple[int, ...], Literal["none", "batch"]]] = {
+    "unet2015": ((64, 128, 256, 512, 1024), "none"),
+    "unet3d_2016": ((64, 128, 256, 512), "batch"),
+}
 _ANISOTROPY = 3.0  # nnU-Net's threshold for treating an axis apart
 
 
@@ -67,10 +73,13 @@ def plan(fingerprint: Fingerprint, task: Task, budget: Machine, changes: Mapping
     spacing = _spacing(fingerprint, ndim, budget, reasons)
     shape = _median_shape(fingerprint, spacing, ndim)
     normalization = tuple(_normalization(task, stats, reasons) for stats in fingerprint.channels)
-    patch, strides, kernels = _topology(shape, spacing, ndim, budget)
-    features = tuple(min(budget.features[0] * 2**stage, budget.features[1]) for stage in range(len(strides)))
+    network, patch = _network(_wished_name(task, changes), fingerprint, task, (shape, spacing), budget)
     reasons["patch"] = f"the median case is {shape} voxels at this spacing; {budget.name} budget {budget.patch_voxels}"
-    reasons["network"] = f"pooled per axis while at least {_MIN_EDGE} voxels and a like spacing remain"
+    reasons["network"] = (
+        f"pooled per axis while at least {_MIN_EDGE} voxels and a like spacing remain"
+        if network.name == "unet"
+        else "as published"
+    )
     batch = _batch(patch, budget, fingerprint.n_cases)
     planned = Plan(
         task=task.name,
@@ -79,19 +88,14 @@ def plan(fingerprint: Fingerprint, task: Task, budget: Machine, changes: Mapping
         normalization=normalization,
         patch=patch,
         batch=batch,
-        network=NetworkSpec(
-            name="unet",
-            ndim=ndim,
-            in_channels=len(fingerprint.channels),
-            out_channels=len(task.labels) + 1,
-            features=features,
-            strides=strides,
-            kernels=kernels,
-            norm="instance",
-        ),
+        network=network,
         augment=_augment(task, spacing, reasons),
         schedule=Schedule(ema=0.99),
-        window=WindowSpec(batch=1 if ndim == 3 else 4, skip_below=_skip_below(normalization, reasons)),
+        window=WindowSpec(
+            batch=1 if ndim == 3 else 4,
+            skip_below=_skip_below(normalization, reasons),
+            mirror=network.name in _PUBLISHED,
+        ),
         reasons=reasons,
     )
     for wish in (task.plan, changes or {}):
@@ -103,6 +107,8 @@ def plan(fingerprint: Fingerprint, task: Task, budget: Machine, changes: Mapping
 def validated(planned: Plan, task: Task) -> Plan:
     """The plan itself, or PlanError in one sentence where its parts contradict each other."""
     network = planned.network
+    if network.name not in NETWORKS:
+        raise PlanError(f"network.name: there is no network {network.name!r}; there are {', '.join(NETWORKS)}")
     if not (len(network.features) == len(network.strides) == len(network.kernels)):
         raise PlanError("network.features, network.strides and network.kernels need one entry per stage each")
     if network.ndim != planned.ndim:
@@ -191,6 +197,44 @@ def _skip_below(normalization: tuple[Normalization, ...], reasons: dict[str, str
 
 
 # ---- network --------------------------------------------------------------------------------
+
+
+def _wished_name(task: Task, changes: Mapping[str, Any] | None) -> str:
+    """The architecture asked for: its patch and stages follow from it, so it is asked before all else."""
+    return str((changes or {}).get("network.name", task.plan.get("network.name", "unet")))
+
+
+def _network(
+    name: str, fingerprint: Fingerprint, task: Task, case: tuple[Shape, Triple], budget: Machine
+) -> tuple[NetworkSpec, Shape]:
+    """The network and the patch it is trained on; `case` is the median case's shape and the spacing."""
+    ndim = task.dimensions
+    patch, strides, kernels = _topology(*case, ndim, budget)
+    spec = NetworkSpec(
+        name="unet",
+        ndim=ndim,
+        in_channels=len(fingerprint.channels),
+        out_channels=len(task.labels) + 1,
+        features=tuple(min(budget.features[0] * 2**stage, budget.features[1]) for stage in range(len(strides))),
+        strides=strides,
+        kernels=kernels,
+    )
+    if name not in _PUBLISHED:
+        return replace(spec, name=name), patch
+    from medseg.nets import fit_patch  # brings torch, which planning alone does not need
+
+    features, norm = _PUBLISHED[name]
+    stages = len(features)
+    spec = replace(
+        spec,
+        name=name,
+        features=features,
+        strides=((1,) * ndim, *((2,) * ndim,) * (stages - 1)),
+        kernels=((3,) * ndim,) * stages,
+        norm=norm,
+    )
+    i, j, k = [*fit_patch(spec, patch[:ndim]), 1][:3]
+    return spec, (i, j, k)
 
 
 def _topology(

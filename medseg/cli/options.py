@@ -54,6 +54,10 @@ Map = Annotated[
     list[str] | None,
     typer.Option("--map", metavar="LABEL=VALUES", help="Values in the files that mean a label: 'left lung=10,11'."),
 ]
+Undeclared = Annotated[
+    str | None,
+    typer.Option("--undeclared", metavar="WHAT", help="Values that no label names: refuse, background or ignore."),
+]
 SkipBroken = Annotated[
     bool, typer.Option("--skip-broken", help="Leave broken cases out (they are named) instead of stopping.")
 ]

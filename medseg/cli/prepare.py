@@ -20,6 +20,7 @@ from medseg.cli.options import (
     Set,
     SkipBroken,
     Task,
+    Undeclared,
     key_values,
     label_map,
 )
@@ -49,6 +50,7 @@ def prepare(
     labels: Labels = None,
     group: Group = None,
     map_: Map = None,
+    undeclared: Undeclared = None,
     skip_broken: SkipBroken = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -58,7 +60,7 @@ def prepare(
     \b
     Example:
       medseg prepare --task hippocampus_mr --data my_cases -o run
-      medseg train run --task hippocampus_mr --data my_cases
+      medseg train run
 
     RUN/plan.json says what would be trained and why; edit it before you train in that folder.
     """
@@ -79,6 +81,7 @@ def prepare(
         labels=labels,
         group=group,
         map=values,
+        undeclared=undeclared,
         skip_broken=skip_broken,
     )
     with progress() as listener:

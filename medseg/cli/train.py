@@ -20,6 +20,7 @@ from medseg.cli.options import (
     Set,
     SkipBroken,
     Task,
+    Undeclared,
     duration,
     key_values,
     label_map,
@@ -65,6 +66,7 @@ def train(
     labels: Labels = None,
     group: Group = None,
     map_: Map = None,
+    undeclared: Undeclared = None,
     skip_broken: SkipBroken = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -106,6 +108,7 @@ def train(
         labels=labels,
         group=group,
         map=values,
+        undeclared=undeclared,
         skip_broken=skip_broken,
     )
     with progress() as listener:

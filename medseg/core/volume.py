@@ -55,9 +55,10 @@ class LabelMap:
 
     def volumes_ml(self) -> dict[str, float]:
         """Volume of every declared label in millilitres."""
-        counts = np.bincount(self.array.ravel()) if self.array.size else np.zeros(1, dtype=np.int64)
+        # Slice by slice: bincount widens what it is given to 64 bits.
+        highest = max((label.value for label in self.labels), default=0)
+        counts = np.zeros(highest + 1, dtype=np.int64)
+        for part in np.moveaxis(self.array, int(np.argmax(self.array.strides)), 0):
+            counts += np.bincount(part.ravel(), minlength=highest + 1)[: highest + 1]
         voxel = self.geometry.voxel_volume_ml
-        return {
-            label.name: float(counts[label.value]) * voxel if label.value < len(counts) else 0.0
-            for label in self.labels
-        }
+        return {label.name: float(counts[label.value]) * voxel for label in self.labels}

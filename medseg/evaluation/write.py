@@ -12,9 +12,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from medseg import __version__
 from medseg.core.files import write_json, write_text
 from medseg.core.report import Report
+from medseg.core.version import VERSION
 from medseg.evaluation.dotplot import dot_plot
 from medseg.evaluation.report import DEFINITIONS, METRIC_NAMES, case_table
 
@@ -47,7 +47,7 @@ def write_report(
 def report_json(report: Report) -> dict[str, Any]:
     """The report as plain data."""
     return {
-        "medseg": __version__,
+        "medseg": VERSION,
         "scored_on": report.scored_on,
         "summary": _plain(report.summary),
         "labels": list(report.labels),
@@ -80,7 +80,7 @@ def report_html(report: Report, pictures: Sequence[Picture] = (), curves: Path |
     told = {key.replace("_", " "): _words(value) for key, value in report.context.items() if key not in _NOT_SHOWN}
     page = template.render(
         title=title or f"Segmentation report: {len(cases)} {'case' if len(cases) == 1 else 'cases'}",
-        version=__version__,
+        version=VERSION,
         report=report,
         summary=report.summary,
         cases=cases,

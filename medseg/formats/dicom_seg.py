@@ -13,12 +13,13 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as DicomCode
 from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.valuerep import DA, TM
 
-import medseg
 from medseg.core.case import Source
 from medseg.core.errors import FormatError
 from medseg.core.files import atomic
 from medseg.core.labels import Code, Label
+from medseg.core.version import VERSION
 from medseg.core.volume import LabelMap
 from medseg.formats.checks import in_short, storable_labels
 from medseg.formats.dicom import arranged
@@ -33,6 +34,8 @@ _COPIED = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
     "StudyTime", "ReferringPhysicianName",
 )  # fmt: skip
+_SEXES = ("M", "F", "O", "")
+_DATES: dict[str, Any] = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
 _SERIES_NUMBER = 300
 _SHORT, _LONG = 16, 64  # characters of the value representations CS/SH and LO
 
@@ -72,7 +75,7 @@ def _segmentation(
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name="medseg",
         family=codes.cid7162.ArtificialIntelligence,
-        version=medseg.__version__,
+        version=VERSION,
         source="medseg",
         parameters={str(key): str(value) for key, value in provenance.items()} or None,
     )
@@ -87,12 +90,14 @@ def _segmentation(
         instance_number=1,
         manufacturer="medseg",
         manufacturer_model_name="medseg",
-        software_versions=medseg.__version__,
+        software_versions=VERSION,
         device_serial_number="0",
         content_label="MEDSEG",
-        content_description=f"Segmentation by medseg {medseg.__version__}"[:_LONG],
+        content_description=f"Segmentation by medseg {VERSION}"[:_LONG],
         series_description=f"medseg {provenance.get('task', 'segmentation')}"[:_LONG],
         transfer_syntax_uid=ExplicitVRLittleEndian,
+        # UTF-8 can hold whatever the source's own character set, or the lack of one, could.
+        specific_character_set="ISO_IR 192",
         # Frames without foreground are left out; of an empty result all are kept, as an object needs one.
         omit_empty_frames=bool(frames.any()),
     )
@@ -154,9 +159,21 @@ def _source_images(source: Source, frames: Sequence[Frame]) -> list[Dataset]:
         missing = [keyword for keyword in _NEEDED_UIDS if not text(image, keyword)]
         if missing:
             raise FormatError(path, f"has no {', '.join(missing)}, to which a segmentation must refer", "missing-uids")
-        for keyword in _COPIED:
-            if keyword not in image:
-                setattr(image, keyword, "")
+        _mend(image)
         if len(paths) == len(frames) and "PerFrameFunctionalGroupsSequence" not in image and "NumberOfFrames" in image:
             del image.NumberOfFrames  # a classic object that counts its one frame
     return images
+
+
+def _mend(image: Dataset) -> None:
+    """Empty what a segmentation would copy and cannot hold: anonymisers leave it out or write words into it."""
+    for keyword in _COPIED:
+        if keyword not in image:
+            setattr(image, keyword, "")
+    if text(image, "PatientSex") not in _SEXES:
+        image.PatientSex = ""
+    for keyword, kind in _DATES.items():
+        try:
+            kind(text(image, keyword))
+        except ValueError:
+            setattr(image, keyword, "")

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 from medseg.augment import SpatialContext, apply_intensity, draw_intensity, draw_spatial, sample_patch
+from medseg.core.geometry import Shape
 from medseg.core.plan import Plan
 from medseg.data.cache import PreparedCase
 from medseg.data.sampler import draw_center
+from medseg.nets import margin
 
 # Second words of the seeds, so that order and content of batches are drawn independently.
 _ORDER, _CONTENT = 1, 2
@@ -22,7 +24,8 @@ class Batches:
     """Draws training batches from prepared cases on a device.
 
     images [C, I, J, K] float32 and labels [I, J, K] uint8 stay where `device` is, in memory or
-    memory-mapped; mirror: table of label values that left-right flips exchange.
+    memory-mapped; answered: the part of a patch that the network answers for (all of it, but for
+    networks of unpadded convolutions), which is what lies inside the scan.
     """
 
     plan: Plan
@@ -31,6 +34,7 @@ class Batches:
     labels: Sequence[torch.Tensor]
     context: SpatialContext
     device: torch.device
+    answered: Shape
 
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Batch number `step`: images [B, C, *spatial] float32, targets [B, *spatial] long."""
@@ -39,7 +43,7 @@ class Batches:
         images, targets = [], []
         for place in range(step * plan.batch, (step + 1) * plan.batch):
             index = self._case_at(place)
-            center = draw_center(self.cases[index], plan.patch, plan.schedule.foreground, rng)
+            center = draw_center(self.cases[index], self.answered, plan.schedule.foreground, rng)
             draw = draw_spatial(plan.augment, plan.ndim, plan.spacing, plan.patch, rng)
             image, target = sample_patch(self.images[index], self.labels[index], center, plan.patch, draw, self.context)
             images.append(image)
@@ -62,4 +66,5 @@ def make_batches(plan: Plan, cases: Sequence[PreparedCase], mirror: Sequence[int
     labels = [torch.from_numpy(case.label).to(device) for case in cases]
     table = torch.tensor(list(mirror), dtype=torch.uint8, device=device)
     context = SpatialContext(spacing=plan.spacing, mirror=table)
-    return Batches(plan, cases, images, labels, context, device)
+    i, j, k = (n - 2 * m for n, m in zip(plan.patch, (*margin(plan.network), 0), strict=False))
+    return Batches(plan, cases, images, labels, context, device, (i, j, k))

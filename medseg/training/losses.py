@@ -41,8 +41,10 @@ class DiceCrossEntropy(torch.nn.Module):
 def deep_supervised(loss: torch.nn.Module, outputs: Sequence[torch.Tensor], target: torch.Tensor) -> torch.Tensor:
     """The loss at every resolution, each half as heavy as the one above (nnU-Net); weights sum to 1.
 
-    outputs: logits, full resolution first; the target is thinned out (nearest) to each size.
+    outputs: logits, full resolution first; the target is thinned out (nearest) to each size. For
+    networks of unpadded convolutions the target is cropped to the middle that they answer for.
     """
+    target = _middle(target, outputs[0].shape[2:])
     weights = [2.0**-level for level in range(len(outputs))]
     total = torch.zeros((), device=target.device)
     for weight, logits in zip(weights, outputs, strict=True):
@@ -52,6 +54,12 @@ def deep_supervised(loss: torch.nn.Module, outputs: Sequence[torch.Tensor], targ
             fitted = F.interpolate(target.unsqueeze(1).float(), size=size, mode="nearest-exact").squeeze(1).long()
         total = total + weight / sum(weights) * loss(logits, fitted)
     return total
+
+
+def _middle(target: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    for axis, wanted in enumerate(size, start=1):
+        target = target.narrow(axis, (target.shape[axis] - wanted) // 2, wanted)
+    return target
 
 
 def class_weights(frequencies: Sequence[float], rule: str) -> torch.Tensor | None:

@@ -17,7 +17,7 @@ from medseg.core.case import Case, Severity
 from medseg.core.errors import UsageError
 from medseg.core.events import Listener, Message, silent
 from medseg.core.files import write_json
-from medseg.core.plan import Fingerprint, Plan, fingerprint_from_plain, plan_from_plain, to_plain
+from medseg.core.plan import Fingerprint, Plan, fingerprint_from_plain, override, plan_from_plain, to_plain
 from medseg.core.task import Task, parse_task
 from medseg.data.cache import PreparedCase, prepare_cases
 from medseg.data.check import check_cases
@@ -38,7 +38,8 @@ class PrepareOptions:
     split: JSON file with train, validation and test lists of case ids; fold: which fold validates;
     seed: of the folds; device: auto, cpu or cuda (the plan's budget follows it); overrides: dotted
     plan keys; images, labels, group: layout patterns; map: label name -> values in the user's
-    files; skip_broken: leave broken cases out instead of refusing.
+    files; undeclared: what values that no label names mean (refuse, background, ignore);
+    skip_broken: leave broken cases out instead of refusing.
     """
 
     split: Path | None = None
@@ -50,6 +51,7 @@ class PrepareOptions:
     labels: str | None = None
     group: str | None = None
     map: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    undeclared: str | None = None
     skip_broken: bool = False
 
 
@@ -107,7 +109,9 @@ def prepare_run(folder: Path, options: PrepareOptions, listener: Listener = sile
 def resolve_task(task: str | Path | Task, options: PrepareOptions) -> Task:
     """The task by name, path or itself, with the command line's layout and label values put in."""
     found = task if isinstance(task, Task) else find_task(str(task))
-    return apply_overrides(found, Overrides(options.images, options.labels, options.group, options.map))
+    return apply_overrides(
+        found, Overrides(options.images, options.labels, options.group, options.map, options.undeclared)
+    )
 
 
 def free_folder(wanted: Path) -> Path:
@@ -191,7 +195,8 @@ def _plan(folder: Path, prints: Fingerprint, task: Task, options: PrepareOptions
 
     path = folder / PLAN
     if path.exists():
-        return validated(plan_from_plain(json.loads(path.read_text(encoding="utf-8")), str(path)), task)
+        kept = plan_from_plain(json.loads(path.read_text(encoding="utf-8")), str(path))
+        return validated(override(kept, options.overrides), task)
     budget = machine("cuda" if resolve_device(options.device).type == "cuda" else "cpu", task.dimensions)
     planned = plan(prints, task, budget, options.overrides)
     write_json(path, to_plain(planned))

@@ -13,7 +13,7 @@ from medseg.core.events import Listener, Progress
 from medseg.core.report import Report
 from medseg.core.task import Task
 from medseg.core.volume import LabelMap
-from medseg.data.labels import read_case_label, read_case_volume
+from medseg.data.labels import read_case
 from medseg.evaluation.pictures import overlay_picture, training_curves
 from medseg.evaluation.report import build_report
 from medseg.evaluation.score import CaseScores, score_case
@@ -59,9 +59,8 @@ def write_run_report(
 
 
 def _score_one(predictor: Predictor, case: Case, task: Task, folder: Path) -> Scored:
-    scan = read_case_volume(case, task)
+    scan, reference = read_case(case, task)
     prediction = predictor.predict(scan)
-    reference = read_case_label(case, task)
     path = write_labelmap(prediction.labelmap, scan.source, folder / case.id)
     scores = score_case(case.id, prediction.labelmap, reference, task.label_table())
     outcome = prediction.outcome
@@ -82,6 +81,7 @@ def _pictures(scored: Sequence[Scored], task: Task, folder: Path) -> list[Pictur
         path = folder / PICTURES / f"{rank}.png"
         found = read_labels(source_of(one.prediction))
         shown = LabelMap(found.array, found.geometry, task.label_table())
-        overlay_picture(read_case_volume(case, task).volume, shown, read_case_label(case, task), path, title)
+        scan, reference = read_case(case, task)
+        overlay_picture(scan.volume, shown, reference, path, title)
         pictures.append(Picture(path, title))
     return pictures

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import medseg
 from medseg.bundle import Bundle
 from medseg.core.errors import UsageError
 from medseg.core.events import Listener, Message, silent
@@ -18,6 +17,7 @@ from medseg.core.labels import mirrored_values
 from medseg.core.plan import Plan, to_plain
 from medseg.core.report import Report
 from medseg.core.task import Task
+from medseg.core.version import VERSION
 from medseg.data.shipped import data_root
 from medseg.workflows.prepare import (
     CACHE,
@@ -93,7 +93,7 @@ def train(
     shutil.rmtree(folder / CACHE, ignore_errors=True)
     seconds = clock.elapsed()
     write_json(folder / TRAINING, {"steps": fitted.steps, "epochs": fitted.epochs, "seconds": round(seconds, 1),
-                                   "bundle_hash": bundle.hash, "medseg": medseg.__version__})  # fmt: skip
+                                   "bundle_hash": bundle.hash, "medseg": VERSION})  # fmt: skip
     return TrainResult(folder, report, bundle.hash, seconds, bundle)
 
 
@@ -249,7 +249,7 @@ def _fit(preparation: Preparation, options: TrainOptions, clock: Clock, listener
 def _save_bundle(preparation: Preparation, fitted: Fitted) -> Bundle:
     split = preparation.split
     provenance = {
-        "medseg": medseg.__version__,
+        "medseg": VERSION,
         "data_hash": preparation.data_hash,
         "train": list(split.train),
         "validation": list(split.validation),
