@@ -121,7 +121,9 @@ class Schedule:
 
     steps: optimiser steps when no time budget is given; time_budget: seconds, or None;
     validations: how often the validation cases are looked at in between; warmup: fraction of the
-    schedule; power: of the poly decay lr * (1 - progress)^power.
+    schedule; power: of the poly decay lr * (1 - progress)^power; epoch_steps: how many steps an epoch
+    has; foreground: share of patches that must hold a labelled voxel; ema: decay of the weights'
+    moving average, 0 for none; checkpoint_seconds: least time between two checkpoints.
     """
 
     steps: int = 1000
@@ -137,6 +139,7 @@ class Schedule:
     ema: float = 0.0
     class_weights: Literal["none", "inverse", "log"] = "none"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_seconds: float = 15.0
     seed: int = 0
 
 

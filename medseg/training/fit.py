@@ -21,7 +21,6 @@ from medseg.training.losses import DiceCrossEntropy, deep_supervised
 from medseg.training.schedule import Clock, learning_rate
 
 CHECKPOINT = "checkpoint.safetensors"
-_CHECKPOINT_SECONDS = 15.0
 _MAX_GRADIENT_NORM = 12.0  # nnU-Net's
 
 State = dict[str, torch.Tensor]
@@ -99,7 +98,7 @@ def fit(job: Job) -> Fitted:
             epochs.append(log.EpochRecord(step, len(epochs) + 1, job.clock.elapsed(), progress, rate, mean_loss, dice))
             log.write_epochs(job.folder, epochs)
             _announce(job, epochs)
-            if time.monotonic() - saved > _CHECKPOINT_SECONDS:
+            if time.monotonic() - saved >= schedule.checkpoint_seconds:
                 position = Position(step, job.clock.elapsed(), progress)
                 save_checkpoint(job.folder / CHECKPOINT, network, average, optimizer, position)
                 saved = time.monotonic()

@@ -41,7 +41,8 @@ def test_epochs_round_trip(tmp_path: Path) -> None:
 
 def _network() -> torch.nn.Module:
     torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Conv3d(1, 2, 3), torch.nn.BatchNorm3d(2), torch.nn.Conv3d(2, 2, 1))
+    layers = torch.nn.Sequential(torch.nn.Conv3d(1, 2, 3), torch.nn.BatchNorm3d(2), torch.nn.Conv3d(2, 2, 3, padding=1))
+    return layers.to(memory_format=torch.channels_last_3d)  # as the networks are built
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
