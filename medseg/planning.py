@@ -295,7 +295,8 @@ def _batch(patch: Shape, budget: Machine, n_cases: int) -> int:
 def _augment(task: Task, spacing: Triple, reasons: dict[str, str]) -> AugmentSpec:
     """Which flips are allowed depends on what is seen: a body has a top and a bottom, cells do not."""
     finest = min(spacing[: task.dimensions])
-    spec = AugmentSpec(elastic_sigma=round(2.0 * finest, 3))
+    lateral: Literal[0, 1] = 0 if task.modality in ("CT", "MR", "PT") else 1
+    spec = AugmentSpec(elastic_sigma=round(2.0 * finest, 3), lateral=lateral if task.dimensions == 2 else 0)
     if task.dimensions == 2:
         reasons["augment"] = "pictures have no up or down: every rotation and both flips"
         return replace(

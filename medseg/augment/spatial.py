@@ -50,11 +50,13 @@ class SpatialContext:
     """What sampling has to know of the cases.
 
     spacing: mm of the prepared grid along i, j, k (2D: k is not used);
-    mirror: table [256] uint8 that exchanges labels which mirror into each other, or None.
+    mirror: table [256] uint8 that exchanges labels which mirror into each other, or None;
+    lateral: the axis whose reversal does that.
     """
 
     spacing: Triple
     mirror: torch.Tensor | None = None
+    lateral: int = 0
 
 
 def draw_spatial(spec: AugmentSpec, ndim: int, spacing: Triple, patch: Shape, rng: np.random.Generator) -> SpatialDraw:
@@ -107,7 +109,7 @@ def sample_patch(
             pixels, values = pixels.flip([axis + 1 for axis in turned]), values.flip(turned)
     else:
         pixels, values = _warped(image, label, start, patch, draw, context.spacing)
-    if draw.flips[_LATERAL] and context.mirror is not None:
+    if draw.flips[context.lateral] and context.mirror is not None:
         values = context.mirror[values.long()]
     return pixels, values.long()
 

@@ -93,7 +93,8 @@ class AugmentSpec:
     rotation in degrees (about every axis in 3D, in the plane in 2D); scale: factors drawn from
     [1 - scale, 1 + scale]; elastic_sigma: standard deviation in mm of the displacements on a grid
     of `elastic_points` nodes an axis (Ronneberger 2015); flips: canonical axes (0, 1, 2) that may
-    be reversed.
+    be reversed; lateral: the axis whose reversal exchanges left and right (0 in a body, 1, a row's
+    direction, in a picture).
     """
 
     rotation: float = 15.0
@@ -106,6 +107,7 @@ class AugmentSpec:
     elastic_engine: Literal["torch", "elasticdeform"] = "torch"
     interpolation: Literal["linear", "cubic"] = "linear"
     flips: tuple[int, ...] = ()
+    lateral: Literal[0, 1, 2] = 0
     brightness: float = 0.15
     contrast: float = 0.15
     gamma: float = 0.3

@@ -40,7 +40,7 @@ def sliding_window(
 
     network: [B, C, *patch] -> logits, in evaluation mode, on `device`; precision: autocast type
     (None leaves the caller's autocast as it is); mirror: for plan.window.flips, the label that each
-    label becomes when axis 0 is reversed (`core.labels.mirrored_values`).
+    label becomes when left and right are exchanged (`core.labels.mirrored_values`).
 
     Scans smaller than the patch are padded with their border (mirrored for networks that lose a
     margin). 2D plans go slice by slice over K. Windows at or below plan.window.skip_below are
@@ -50,7 +50,9 @@ def sliding_window(
     axes = _axes(plan, (image.shape[1], image.shape[2], image.shape[3]))
     labels = plan.network.out_channels
     home = _home(device, labels * image[0].numel() * 4)
-    ask = _Ask(network, plan.ndim, device, _flips(plan), tuple(mirror[:labels]) if mirror else None)
+    ask = _Ask(
+        network, plan.ndim, device, _flips(plan), tuple(mirror[:labels]) if mirror else None, plan.augment.lateral
+    )
     autocast = torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
     with torch.inference_mode():
         canvas = _Canvas(axes, labels, home)
@@ -171,6 +173,7 @@ class _Ask:
     device: torch.device
     flips: tuple[tuple[int, ...], ...]
     mirror: tuple[int, ...] | None
+    lateral: int
 
     def __call__(self, windows: Tensor) -> Tensor:
         """Windows [B, C, I, J, K] -> probabilities [B, L, I', J', K], averaged over the flips."""
@@ -185,7 +188,7 @@ class _Ask:
         probabilities = torch.softmax(logits.float(), dim=1)
         if dims:
             probabilities = probabilities.flip(dims)
-        if 0 in axes and self.mirror is not None:
+        if self.lateral in axes and self.mirror is not None:
             probabilities = probabilities[:, list(self.mirror)]
         return probabilities
 

@@ -65,6 +65,6 @@ def make_batches(plan: Plan, cases: Sequence[PreparedCase], mirror: Sequence[int
     images = [torch.from_numpy(case.image).to(device) for case in cases]
     labels = [torch.from_numpy(case.label).to(device) for case in cases]
     table = torch.tensor(list(mirror), dtype=torch.uint8, device=device)
-    context = SpatialContext(spacing=plan.spacing, mirror=table)
+    context = SpatialContext(plan.spacing, table, plan.augment.lateral)
     i, j, k = (n - 2 * m for n, m in zip(plan.patch, (*margin(plan.network), 0), strict=False))
     return Batches(plan, cases, images, labels, context, device, (i, j, k))

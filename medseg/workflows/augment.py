@@ -96,7 +96,7 @@ def _row(case: PreparedCase, place: int, task: Task, plan: Plan, options: Augmen
 
     rng = np.random.default_rng([options.seed, place])
     mirror = torch.tensor(mirrored_values(task.label_table()), dtype=torch.uint8)
-    context = SpatialContext(spacing=plan.spacing, mirror=mirror)
+    context = SpatialContext(plan.spacing, mirror, plan.augment.lateral)
     image, label = torch.from_numpy(case.image), torch.from_numpy(case.label)
     row: list[Sample] = []
     for number in range(options.samples + 1):
