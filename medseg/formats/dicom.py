@@ -14,11 +14,10 @@ from medseg.core.errors import FormatError
 from medseg.core.geometry import Geometry
 from medseg.core.volume import LabelMap, Volume
 from medseg.formats.checks import is_whole, require_finite
-from medseg.formats.dicom_frames import Frame, frames_of, read_dataset, text
+from medseg.formats.dicom_frames import Frame, frames_of, read_dataset, sound_header, text
 from medseg.formats.dicom_index import refusal
 from medseg.formats.dicom_pixels import Padding, fill_padding, is_lossy, stored_frames, to_values
 from medseg.formats.dicom_stack import Stack, stack
-from medseg.formats.quiet import quiet
 
 
 def read(source: Source) -> Scan:
@@ -27,7 +26,7 @@ def read(source: Source) -> Scan:
     Raises FormatError with the code of what is wrong: missing-slices, uneven-spacing, gantry-tilt,
     mixed-orientation, multi-volume, color, unsupported-syntax, partial-file, …
     """
-    with quiet():
+    with sound_header(source.path):
         ordered, geometry = arranged(source)
         slices, header, lossy = _decode(ordered)
         findings = _unique([*source.findings, *ordered.findings, *_about(header, ordered.frames, lossy)])

@@ -7,6 +7,7 @@ A classic object is one frame; an enhanced one describes each of its frames in f
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,9 @@ _STAMPS = {
     "FrameType": "image type",
     "AcquisitionTime": "acquisition time",
 }
+
+
+_LONGEST = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +102,29 @@ def read_dataset(path: Path, *, pixels: bool = False, every_tag: bool = False) -
 
 def frames_of(dataset: Dataset, path: Path) -> list[Frame]:
     """The image planes that a data set describes. Raises FormatError (unreadable) for impossible values in it."""
+    with sound_header(path):
+        return list(_frames(dataset, path))
+
+
+@contextmanager
+def sound_header(path: Path) -> Iterator[None]:
+    """Raise FormatError for header values that cannot be: pydicom raises when they are looked at, whatever it likes."""
     try:
         with quiet():
-            return list(_frames(dataset, path))
-    except Exception as error:  # a header value that is no number raises at the moment it is looked at
+            yield
+    except FormatError:
+        raise
+    except Exception as error:
         raise FormatError(path, f"its header holds a value that cannot be read ({in_short(error)})") from error
 
 
 def text(dataset: Dataset, keyword: str) -> str:
-    """A header value as text, '' where it is missing or empty."""
-    value = dataset.get(keyword)
-    return "" if value is None else str(value).strip()
+    """A header value as text: '' where it is missing, empty or unreadable; cut where it is longer than any may be."""
+    try:
+        value = dataset.get(keyword)
+    except Exception:  # pydicom decodes a value when it is looked at, and raises whatever it likes
+        return ""
+    return "" if value is None else " ".join(str(value).split())[:_LONGEST]
 
 
 def _says_something(dataset: Dataset) -> bool:
@@ -121,7 +137,7 @@ def _frames(dataset: Dataset, path: Path) -> Iterator[Frame]:
     if per_frame and len(per_frame) != count:
         raise ValueError(f"{count} frames but {len(per_frame)} descriptions of frames")
     shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or ()), Dataset())
-    for number in range(count):
+    for number in range(count if per_frame else 1):
         # The most specific place comes first: this frame, all frames, the object itself.
         places = [*_groups(per_frame[number]), *_groups(shared)] if per_frame else []
         # Without functional groups only a single frame's position is known; a stack's would be a guess.
@@ -168,6 +184,6 @@ def _numbers(places: Sequence[Dataset], keyword: str, count: int) -> tuple[float
 
 def _stamps(places: Sequence[Dataset]) -> Iterator[tuple[str, str]]:
     for keyword, word in _STAMPS.items():
-        value = _find(places, keyword)
-        if value is not None and value != "":
-            yield word, str(value)
+        value = next((found for place in places if (found := text(place, keyword))), "")
+        if value:
+            yield word, value

@@ -15,7 +15,7 @@ from pydicom.uid import UID, MediaStorageDirectoryStorage
 from medseg.core.case import Finding, Severity, Source
 from medseg.core.errors import FormatError
 from medseg.formats.checks import in_short
-from medseg.formats.dicom_frames import Frame, frames_of, read_dataset, text
+from medseg.formats.dicom_frames import Frame, frames_of, read_dataset, sound_header, text
 from medseg.formats.dicom_stack import clusters, stack
 from medseg.formats.quiet import quiet
 
@@ -77,6 +77,13 @@ def source_of_file(path: Path, name: str) -> Source:
 
 def refusal(dataset: Dataset) -> Finding | None:
     """The reason why an object is no image that can be segmented, as an error finding; None where it is one."""
+    try:
+        return _refusal(dataset)
+    except Exception as error:  # damaged header values raise when they are looked at, whatever pydicom likes
+        return _error("unreadable", f"its header holds a value that cannot be read ({in_short(error)})")
+
+
+def _refusal(dataset: Dataset) -> Finding | None:
     modality = text(dataset, "Modality")
     sop_class = UID(text(dataset, "SOPClassUID"))
     # pydicom names a class that it does not know by its number.
@@ -111,17 +118,15 @@ def _header(path: Path) -> Header | FormatError | None:
         if not claims and not _looks_like_dicom(path):
             return None
         dataset = read_dataset(path)
+        with sound_header(path):
+            stored = text(getattr(dataset, "file_meta", Dataset()), "MediaStorageSOPClassUID")
+            if stored and not text(dataset, "SOPClassUID"):
+                dataset.SOPClassUID = stored
     except FormatError as error:
         return error if claims or _has_preamble(path) else None
     except OSError as error:
         return FormatError(path, f"cannot be opened ({in_short(error)})")
-    meta = getattr(dataset, "file_meta", None)
-    stored = meta.get("MediaStorageSOPClassUID") if meta is not None else None
-    if stored == MediaStorageDirectoryStorage:
-        return None
-    if not text(dataset, "SOPClassUID") and stored:
-        dataset.SOPClassUID = stored
-    return Header(path, dataset)
+    return None if stored == MediaStorageDirectoryStorage else Header(path, dataset)
 
 
 def _looks_like_dicom(path: Path) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from pydicom.uid import (
 from medseg.core.errors import FormatError
 from medseg.formats.checks import in_short
 from medseg.formats.dicom_frames import Frame, text
-from medseg.formats.quiet import no_stderr, quiet
+from medseg.formats.quiet import quiet, without_chatter
 
 _PIXEL_MODULE = (
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
@@ -60,8 +61,7 @@ def stored_frames(dataset: Dataset, path: Path) -> Iterator[NDArray[Any]]:
     reason = ""
     with quiet():
         try:
-            # `raw`: no colour conversion. Frame by frame, so that a long file never lies decoded twice in memory.
-            for array, _ in get_decoder(syntax).iter_array(dataset, raw=True):
+            for array in _with_pydicom(dataset, syntax):
                 yield _significant(array, dataset) if _keeps_unused_bits(syntax) else array
                 done += 1
             if done == frames:
@@ -172,12 +172,23 @@ def _significant(stored: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
     return (stored << up) >> (allocated - bits)
 
 
+def _with_pydicom(dataset: Dataset, syntax: UID) -> Iterator[NDArray[Any]]:
+    """Frame by frame, so that a long file never lies decoded twice in memory; `raw`: no colour conversion."""
+    decoded = get_decoder(syntax).iter_array(dataset, raw=True)
+    while True:
+        with without_chatter() if syntax.is_encapsulated else nullcontext():
+            item = next(decoded, None)
+        if item is None:
+            return
+        yield item[0]
+
+
 def _with_simpleitk(dataset: Dataset, path: Path, reason: str) -> Iterator[NDArray[Any]]:
     """All frames through SimpleITK, from a copy without rescaling, so that stored numbers come back."""
     import SimpleITK as sitk  # noqa: N813 -- the name under which the field knows it
 
     try:
-        with tempfile.TemporaryDirectory() as folder, no_stderr():
+        with tempfile.TemporaryDirectory() as folder, without_chatter():
             copy = Path(folder) / "pixels.dcm"
             _pixels_alone(dataset).save_as(copy, enforce_file_format=True)
             sitk.ProcessObject.SetGlobalWarningDisplay(False)

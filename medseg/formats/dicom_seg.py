@@ -155,7 +155,7 @@ def _source_images(source: Source, frames: Sequence[Frame]) -> list[Dataset]:
     images = [read_dataset(path, every_tag=True) for path in paths]
     for image, path in zip(images, paths, strict=True):
         if not text(image, "SOPClassUID"):
-            image.SOPClassUID = image.file_meta.get("MediaStorageSOPClassUID", "")
+            image.SOPClassUID = text(image.file_meta, "MediaStorageSOPClassUID")
         missing = [keyword for keyword in _NEEDED_UIDS if not text(image, keyword)]
         if missing:
             raise FormatError(path, f"has no {', '.join(missing)}, to which a segmentation must refer", "missing-uids")

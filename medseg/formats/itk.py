@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,9 +15,13 @@ from medseg.core.errors import FormatError
 from medseg.core.geometry import Geometry, GeometryError
 from medseg.core.volume import LabelMap, Volume
 from medseg.formats.checks import as_labels, in_short, is_whole, require_content, require_finite, skewed_axes
-from medseg.formats.quiet import no_stderr, quiet
+from medseg.formats.quiet import quiet, without_chatter
 
 _IMAGE_IO = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
+
+_HEADER_BYTES = 1 << 16
+_CHUNK = 1 << 22
+_ZLIB_OR_GZIP = 32  # zlib's word for "find out which of the two"
 
 
 def read(source: Source) -> Scan:
@@ -40,11 +45,12 @@ def read_labels(source: Source) -> LabelMap:
 
 def _load(path: Path) -> tuple[NDArray[Any], Geometry]:
     require_content(path)
+    _require_sound_compression(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(_IMAGE_IO[path.suffix.lower()])
     # MetaImage prints what it then raises, too.
-    with quiet(), no_stderr():
+    with quiet(), without_chatter():
         try:
             reader.ReadImageInformation()
         except RuntimeError as error:
@@ -53,7 +59,7 @@ def _load(path: Path) -> tuple[NDArray[Any], Geometry]:
         try:
             image = reader.Execute()
         except RuntimeError as error:
-            raise FormatError(path, f"its pixels cannot be read ({_reason(error)})", "partial-file") from error
+            raise FormatError(path, "its pixels end too early or cannot be read", "partial-file") from error
     # A copy of its own, [K, J, I] seen as [I, J, K], as the image's buffer goes with the image.
     array = sitk.GetArrayFromImage(image).T.reshape(geometry.shape, order="F")
     return cast(NDArray[Any], array), geometry
@@ -83,3 +89,48 @@ def _reason(error: RuntimeError) -> str:
     """The last line that ITK gives, which says what went wrong; those before it name its own source code."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return in_short(RuntimeError(lines[-1].split("ERROR:")[-1].strip() if lines else "no reason given"))
+
+
+def _require_sound_compression(path: Path) -> None:
+    """Raise FormatError where compressed pixels are damaged: their checksum says so, but ITK does not look at it."""
+    with path.open("rb") as file:
+        head = file.read(_HEADER_BYTES)
+    is_nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
+    header, offset = _header_fields(head, is_nrrd)
+    compressed = header.get("encoding", "") in ("gzip", "gz") if is_nrrd else header.get("compresseddata") == "true"
+    named = header.get("data file", header.get("datafile", "")) if is_nrrd else header.get("elementdatafile", "local")
+    data = path if named in ("", "local") else path.parent / named
+    # Lists and patterns of files are left to ITK.
+    if not compressed or not data.is_file() or header.get("byte skip", header.get("byteskip", "0")) != "0":
+        return
+    unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | _ZLIB_OR_GZIP)
+    with data.open("rb") as file:
+        file.seek(offset if data == path else 0)
+        try:
+            while not unpack.eof and (chunk := file.read(_CHUNK)):
+                unpack.decompress(chunk)
+        except zlib.error as error:
+            raise FormatError(path, f"its compressed pixels are damaged ({in_short(error)})") from error
+    if not unpack.eof:
+        raise FormatError(path, "its compressed pixels end too early (cut off while copying?)", "partial-file")
+
+
+def _header_fields(head: bytes, is_nrrd: bool) -> tuple[dict[str, str], int]:
+    """The `key: value` (NRRD) or `key = value` (MetaImage) lines, and where what follows them begins.
+
+    Keys are in lower case, and so are values that are words; NRRD's header ends with an empty line,
+    MetaImage's with ElementDataFile.
+    """
+    fields: dict[str, str] = {}
+    offset = 0
+    for line in head.splitlines(keepends=True):
+        offset += len(line)
+        text = line.decode("latin-1").strip()
+        if is_nrrd and not text:
+            break
+        key, _, value = text.partition(":" if is_nrrd else "=")
+        key, value = key.strip().lower(), value.strip()
+        fields[key] = value if "file" in key and value != "LOCAL" else value.lower()
+        if key == "elementdatafile":
+            break
+    return fields, offset

@@ -5,11 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+# How the lines begin that the JPEG libraries and MetaImage print before they raise the same as an error.
+_PRINTED = (
+    b"Application transferred", b"Bogus", b"Corrupt JPEG data", b"DNL marker", b"DimSize", b"Element", b"Empty JPEG",
+    b"Failed to decode tile", b"Improper", b"Inconsistent", b"Invalid", b"JPEG", b"MetaImage", b"MetaObject",
+    b"Missing", b"Not a JPEG", b"Premature", b"Quantization table", b"Stream too short", b"Tile part length",
+    b"Uncompress failed", b"Unsupported", b"Warning: unknown JFIF", b"   ideal =", b"gdcm",
+)  # fmt: skip
 _CHATTY = ("nibabel.global", "pydicom", "tifffile", "PIL", "highdicom")
 
 
@@ -60,21 +68,23 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def no_stderr() -> Iterator[None]:
-    """Nothing reaches the process's standard error inside the block, also from C code that knows no switch.
+def without_chatter() -> Iterator[None]:
+    """Filter what C libraries print on the process's standard error by themselves, and know no switch for.
 
-    For short calls into a library that prints by itself: other threads' lines are lost meanwhile.
+    For short calls, one at a time: whatever else reaches standard error meanwhile, from other
+    threads, comes out at the end.
     """
-    with _STDERR:
+    with _STDERR, tempfile.TemporaryFile() as caught:
         kept = os.dup(2)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(caught.fileno(), 2)
         try:
-            os.dup2(nowhere, 2)
             yield
         finally:
             os.dup2(kept, 2)
+            caught.seek(0)
+            others = [line for line in caught if not line.startswith(_PRINTED)]
+            os.write(kept, b"".join(others))
             os.close(kept)
-            os.close(nowhere)
 
 
 def _silence_cpp() -> None:

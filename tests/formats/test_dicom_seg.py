@@ -154,6 +154,29 @@ def test_sparse_headers_are_good_enough(series: Series, tmp_path: Path) -> None:
     assert in_segmentation(tmp_path / "out.seg.dcm", 1) == foreground(labelmap, 1)
 
 
+def test_words_of_anonymisers_are_not_copied(series: Series, tmp_path: Path) -> None:
+    def scrub(dataset: Any, k: int) -> None:
+        dataset.PatientSex, dataset.PatientBirthDate, dataset.StudyDate = "ANON", "REMOVED", "00000000"
+        dataset.SpecificCharacterSet = ""
+
+    with pydicom.config.disable_value_validation():
+        series.change(scrub)
+    path = tmp_path / "out.seg.dcm"
+    write_segmentation(some_labels(series.volume.geometry), source_of(series.folder), path, {})
+    segmentation = pydicom.dcmread(path)
+    assert (segmentation.PatientSex, segmentation.PatientBirthDate, segmentation.StudyDate) == ("", "", "")
+
+
+def test_names_in_other_alphabets_are_kept(series: Series, tmp_path: Path) -> None:
+    def rename(dataset: Any, k: int) -> None:
+        dataset.SpecificCharacterSet = "ISO_IR 144"
+        dataset.PatientName = "Иванова^Анна"
+
+    series.change(rename)
+    write_segmentation(some_labels(series.volume.geometry), source_of(series.folder), tmp_path / "out.seg.dcm", {})
+    assert str(pydicom.dcmread(tmp_path / "out.seg.dcm").PatientName) == "Иванова^Анна"
+
+
 def test_a_label_map_of_another_grid_is_refused(series: Series, tmp_path: Path) -> None:
     other = series.volume.geometry.affine.copy()
     other[2, 3] += 2

@@ -90,3 +90,24 @@ def test_a_header_without_its_data_is_refused(tmp_path: Path, header: str, capfd
         read(source_of(tmp_path / f"scan{header}"))
     assert "\n" not in str(error.value)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd", ".nhdr"])
+def test_damaged_compressed_pixels_are_noticed(tmp_path: Path, suffix: str) -> None:
+    """ITK itself would give wrong pixels without a word."""
+    array = np.cumsum(np.random.default_rng(0).integers(-3, 4, (20, 30, 40)), axis=2).astype(np.int16)
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"scan{suffix}"), True)
+    data = max(tmp_path.iterdir(), key=lambda path: path.stat().st_size)
+    whole = data.read_bytes()
+    (source,) = discover(tmp_path)
+    np.testing.assert_array_equal(read(source).volume.array[0], array.T)
+    for place in (-5, -len(whole) // 3, -len(whole) // 2):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x55
+        data.write_bytes(damaged)
+        with pytest.raises(FormatError):
+            read(source)
+    data.write_bytes(whole[:-100])
+    with pytest.raises(FormatError) as error:
+        read(source)
+    assert error.value.code == "partial-file"
