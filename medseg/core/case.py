@@ -23,10 +23,13 @@ class Severity(StrEnum):
 class Finding:
     """What is odd about an input, carried from the reader to every report.
 
-    `code` is a stable word that scripts may rely on, e.g. missing-slices, uneven-spacing,
-    gantry-tilt, duplicate-position, duplicate-file, mixed-orientation, mixed-pixel-spacing,
-    mixed-rescale, localizer, multi-volume, derived, unsupported-syntax, partial-file, unreadable,
-    unknown-units, non-orthogonal-axes, grid-mismatch, unpaired, undeclared-label, not-finite.
+    `code` is a stable word that scripts may rely on: missing-slices, uneven-spacing, gantry-tilt,
+    shifted-slices, duplicate-position, duplicate-file, mixed-orientation, mixed-pixel-spacing,
+    mixed-size, mixed-rescale, localizer, multi-volume, derived, not-an-image, color, lossy, inverted,
+    unsupported-syntax, partial-file, unreadable, unknown-units, converted-units, unknown-spacing,
+    missing-geometry, bad-geometry, missing-xform, sform-qform-disagreement, non-orthogonal-axes,
+    exif-orientation, grid-mismatch, wrong-channels, unpaired, undeclared-label, not-a-label-map,
+    not-finite, missing-uids, no-seg, no-preview.
     `values` holds the numbers behind the sentence in `message`.
     """
 
