@@ -72,17 +72,22 @@ def _body_surface(space: Space, patient: Patient, polar: tuple[Array, Array, Arr
     return skin
 
 
-def paint_surroundings(hu: Array, space: Space, patient: Patient, rng: np.random.Generator) -> None:
-    """Table, cushion and blanket; the air itself is what `hu` starts with."""
+def paint_surroundings(hu: Array, space: Space, patient: Patient, shell: Shell, rng: np.random.Generator) -> None:
+    """Table, cushion and cloth; the air itself is what `hu` starts with."""
     x, y = space.x, space.y
+    waves, folds = smooth_noise(rng, space.geometry, 90.0), smooth_noise(rng, space.geometry, 30.0)
     bottom = -(patient.half_depth + patient.fat + patient.muscle + 10.0) - rng.uniform(6.0, 16.0)
-    curve = bottom + x * x * np.float32(rng.uniform(0.0002, 0.0012))
+    curve = bottom + x * x * np.float32(rng.uniform(0.0002, 0.0014))
     thick = rng.uniform(18.0, 45.0)
     inside = np.minimum(curve - y, y - (curve - thick))
-    over(hu, soft(inside, space.edge), rng.uniform(-960.0, -860.0))
+    over(hu, soft(inside, space.edge), rng.uniform(-965.0, -850.0) + 12.0 * folds)
     over(hu, soft(2.5 - np.abs(inside), space.edge), rng.uniform(-600.0, 60.0))
-    cushion = np.minimum(y - curve, bottom + 22.0 - y)
+    cushion = np.minimum(y - curve, bottom + rng.uniform(10.0, 40.0) + 5.0 * waves - y)
     over(hu, soft(cushion, space.edge), rng.uniform(-990.0, -900.0))
+    for _ in range(int(rng.integers(0, 4))):
+        away = rng.uniform(2.0, 30.0) + rng.uniform(0.0, 14.0) * waves + rng.uniform(0.0, 7.0) * folds
+        sheet = rng.uniform(0.6, 2.5) - np.abs(shell.skin + np.maximum(away, 1.0))
+        over(hu, soft(np.minimum(sheet, y - curve), space.edge), rng.uniform(-960.0, -650.0))
 
 
 def paint_wall(hu: Array, space: Space, patient: Patient, shell: Shell, rng: np.random.Generator) -> None:

@@ -56,11 +56,11 @@ def draw_tissue(lung: Lung, space: Space, patient: Patient, bias: float, rng: np
     glass = rng.uniform(-430.0, -290.0)
     net = soft(np.abs(grain) - 1.1, 0.5) * rng.uniform(20.0, 160.0)  # thickened septa: crazy paving
     dense = np.clip(glass + 30.0 * fine + 25.0 * grain + net, -480.0, 60.0)
-    solid = rng.uniform(-110.0, 25.0) + 22.0 * fine + 22.0 * grain
+    solid = rng.uniform(-240.0, -140.0) + 30.0 * fine + 30.0 * grain
     inside = rank[lung.depth > 0.0]
     if inside.size:
         rank = (rank - inside.mean()) / (inside.std() + np.float32(1e-3))
-    return Tissue(healthy=healthy, glass=dense, solid=np.minimum(solid, 80.0), rank=rank + np.float32(bias))
+    return Tissue(healthy=healthy, glass=dense, solid=np.minimum(solid, 60.0), rank=rank + np.float32(bias))
 
 
 def fill(tissue: Tissue, threshold: float, firm: float) -> Array:
@@ -72,9 +72,9 @@ def fill(tissue: Tissue, threshold: float, firm: float) -> Array:
 
 
 def paint_nodules(hu: Array, lung: Lung, space: Space, rng: np.random.Generator) -> None:
-    """A few round nodules inside the lung."""
+    """A few round nodules and masses inside the lung."""
     voxels = np.flatnonzero(lung.depth > 3.0)
-    for _ in range(int(rng.integers(0, 4))):
+    for _ in range(int(rng.integers(0, 5))):
         if not len(voxels):
             return
         place = int(voxels[rng.integers(0, len(voxels))])
@@ -82,4 +82,4 @@ def paint_nodules(hu: Array, lung: Lung, space: Space, rng: np.random.Generator)
         radius = float(rng.choice([3.0, 4.0, 6.0, 9.0, 13.0]))
         radii = (radius * rng.uniform(0.8, 1.2), radius * rng.uniform(0.8, 1.2), radius)
         if (box := space.box([centre], 1.3 * radius + 3.0)) is not None:
-            over(hu[box], soft(ellipsoid(space, centre, radii, box), space.edge), rng.uniform(-20.0, 70.0))
+            over(hu[box], soft(ellipsoid(space, centre, radii, box), space.edge), rng.uniform(15.0, 90.0))

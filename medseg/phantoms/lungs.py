@@ -37,7 +37,7 @@ def shape_lungs(space: Space, patient: Patient, shell: Shell, mediastinum: Media
     from scipy.ndimage import gaussian_filter
 
     # Rounding the gap fills the nooks between neighbouring vessels, where in life fat lies.
-    width = [3.5 / s for s in space.geometry.spacing]
+    width = [4.5 / s for s in space.geometry.spacing]
     gap = gaussian_filter(mediastinum.gap, width, truncate=2.0) - np.float32(1.0)
     roof = patient.height - 0.006 * (space.y + 0.25 * patient.half_depth) ** 2
     common = np.minimum(np.minimum(shell.cage - 2.5, gap), np.minimum(0.75 * lift, 0.8 * (roof - space.z)))

@@ -16,8 +16,8 @@ LEFT, RIGHT = -1, 1
 
 # What part of the body is scanned; a run of seeds goes through the list, so that any few phantoms differ.
 VIEWS = (
-    "chest", "belly", "chest", "one lung", "chest", "lower", "chest", "neck", "chest", "belly", "lower", "one lung",
-    "chest", "whole",
+    "chest", "belly", "chest", "one lung", "chest", "lower", "one lung", "neck", "chest", "belly", "lower", "chest",
+    "belly", "whole",
 )  # fmt: skip
 ORIENTATIONS = ("RAS", "LPS", "LAS", "PIR", "RAI", "LPS", "ASL", "oblique", "RPS", "LPI", "SAR", "LPS", "IPL", "LAS")
 
@@ -108,7 +108,7 @@ def draw_patient(seed: int, rng: np.random.Generator) -> Patient:
         half_depth=rng.uniform(80.0, 112.0),
         fat=float(np.exp(rng.uniform(np.log(5.0), np.log(34.0)))),
         muscle=rng.uniform(9.0, 18.0),
-        arms=str(rng.choice(["up", "up", "down", "none"])),
+        arms=str(rng.choice(["up", "up", "down", "down", "none"])),
         shift=small * rng.uniform(10.0, 25.0) + rng.uniform(-6.0, 6.0),
         scoliosis=rng.uniform(-10.0, 10.0),
         kyphosis=rng.uniform(5.0, 22.0),
@@ -124,10 +124,10 @@ def draw_patient(seed: int, rng: np.random.Generator) -> Patient:
 
 def draw_acquisition(seed: int, patient: Patient, rng: np.random.Generator) -> Acquisition:
     """A scan of the patient: what part, which grid, which scanner."""
-    low, high = _field_of_view(VIEWS[seed % len(VIEWS)], patient, rng)
+    low, high = _field_of_view(seed, patient, rng)
     extent = np.maximum(high - low, 60.0)
     # The in-plane spacing rises with the field of view, as it does on a scanner with a fixed matrix.
-    plane = float(np.clip(max(extent[0], extent[1]) / rng.uniform(80.0, 94.0), 2.4, 4.5))
+    plane = float(np.clip(max(extent[0], extent[1]) / rng.uniform(82.0, 96.0), 2.4, 4.5))
     spacing = np.round([plane, plane, np.clip(extent[2] / rng.uniform(42.0, 54.0), 2.5, 7.0)], 3)
     shape = np.maximum(np.round(extent / spacing), 16).astype(int)
     name = ORIENTATIONS[seed % len(ORIENTATIONS)]
@@ -153,16 +153,22 @@ def draw_acquisition(seed: int, patient: Patient, rng: np.random.Generator) -> A
     )
 
 
-def _field_of_view(view: str, patient: Patient, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _field_of_view(seed: int, patient: Patient, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest corner (mm) of what is scanned."""
+    view = VIEWS[seed % len(VIEWS)]
     top = patient.height
     wide = patient.half_width + patient.muscle + patient.fat
     deep = patient.half_depth + patient.muscle + patient.fat
-    side = rng.uniform(0.98, 1.28) * wide + 15.0
-    low, high = [-side, -deep - rng.uniform(40.0, 80.0)], [side, deep + rng.uniform(8.0, 30.0)]
+    # Often the body is cut off at the flanks, never the lungs.
+    side = max(rng.uniform(0.84, 1.2) * wide + 10.0, patient.half_width + 6.0)
+    low, high = [-side, -deep - rng.uniform(5.0, 80.0)], [side, deep + rng.uniform(-8.0, 30.0)]
+    if rng.random() < 0.4:
+        # The reconstruction of a large circle holds much air around the body, most of it in front.
+        side += rng.uniform(15.0, 70.0)
+        low, high = [-side, low[1] - rng.uniform(10.0, 50.0)], [side, high[1] + rng.uniform(40.0, 110.0)]
     heights = {
         "chest": (rng.uniform(-70.0, -20.0), top + rng.uniform(15.0, 45.0)),
-        "belly": (rng.uniform(-230.0, -160.0), rng.uniform(0.25, 0.55) * top),
+        "belly": (rng.uniform(-290.0, -170.0), rng.uniform(0.22, 0.5) * top),
         "lower": (rng.uniform(-110.0, -60.0), rng.uniform(0.6, 0.8) * top),
         "neck": (rng.uniform(0.3, 0.45) * top, top + rng.uniform(60.0, 110.0)),
         "one lung": (rng.uniform(-50.0, -15.0), top + rng.uniform(-10.0, 25.0)),
@@ -170,7 +176,7 @@ def _field_of_view(view: str, patient: Patient, rng: np.random.Generator) -> tup
     }[view]
     if view == "one lung":
         inner, outer = rng.uniform(-25.0, 25.0), wide + rng.uniform(-25.0, 15.0)
-        low[0], high[0] = (-inner, outer) if rng.random() < 0.5 else (-outer, inner)
+        low[0], high[0] = (-inner, outer) if seed // 3 % 2 else (-outer, inner)
         low[1], high[1] = -deep + rng.uniform(-15.0, 15.0), deep + rng.uniform(-25.0, 10.0)
     return np.array([*low, heights[0]]), np.array([*high, heights[1]])
 

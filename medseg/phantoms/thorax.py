@@ -52,7 +52,7 @@ def paint_chest(seed: int) -> Phantom:
     space = _space(scan, patient, rng)
     hu = np.full(space.geometry.shape, -1000.0, dtype=np.float32)
     shell = shape_shell(space, patient)
-    paint_surroundings(hu, space, patient, rng)
+    paint_surroundings(hu, space, patient, shell, rng)
     paint_arms(hu, space, patient)
     paint_wall(hu, space, patient, shell, rng)
     paint_bones(hu, space, patient, shell, rng)
@@ -65,7 +65,7 @@ def paint_chest(seed: int) -> Phantom:
     contents = [
         _content(lung, space, patient, (bias * lung.side.side, mediastinum.hila[lung.side.side]), rng) for lung in lungs
     ]
-    _paint_lungs(hu, contents, scan, (patient.blood, rng.uniform(0.03, 0.3)))
+    _paint_lungs(hu, contents, scan, (patient.blood, rng.uniform(0.02, 0.2)))
     for content in contents:
         paint_nodules(hu, content.lung, space, rng)
     open_airways(hu, space, mediastinum.airways)
@@ -157,13 +157,27 @@ def _scan(hu: Array, lungs: list[Lung], scan: Acquisition, rng: np.random.Genera
     labels = np.where(shares.sum(axis=0) > 0.5, shares.argmax(axis=0) + 1, 0).astype(np.uint8)
     # Steps of four HU: the last bits are noise anyway, and the files shrink by a fifth.
     stored = (STEP * np.round(np.clip(picture, min(scan.floor, scan.padding or 0.0), 3000.0) / STEP)).astype(np.int16)
-    geometry = scan.canonical.reordered(scan.axes, scan.flips)
+    keep = _without_slivers(labels)
+    stored, labels = stored[keep], labels[keep]
+    geometry = scan.canonical.cropped((keep.start, 0, 0), (keep.stop, *labels.shape[1:]))
+    geometry = geometry.reordered(scan.axes, scan.flips)
     flipped = tuple(slice(None, None, -1) if flip else slice(None) for flip in scan.flips)
     source = np.ascontiguousarray(stored.transpose(scan.axes)[flipped])
     return Phantom(
         volume=Volume(source[None], geometry),
         labelmap=LabelMap(np.ascontiguousarray(labels.transpose(scan.axes)[flipped]), geometry, LABELS),
     )
+
+
+def _without_slivers(labels: NDArray[np.uint8]) -> slice:
+    """Sagittal slices to keep: a view of one lung ends where a mere sliver of the other one begins."""
+    counts = np.stack([(labels == value).sum(axis=(1, 2)) for value in (1, 2)])  # left, right per slice
+    totals = counts.sum(axis=1)
+    if not 0 < totals.min() < 0.2 * totals.max():
+        return slice(0, labels.shape[0])
+    sliver = np.flatnonzero(counts[int(totals.argmin())])
+    # The left lung lies at low indices, the right one at high ones.
+    return slice(int(sliver[-1]) + 1, labels.shape[0]) if totals[0] < totals[1] else slice(0, int(sliver[0]))
 
 
 def _pad_outside(picture: Array, scan: Acquisition) -> None:
