@@ -58,7 +58,7 @@ class Machine:
 def machine(device: Literal["cpu", "cuda"], ndim: int) -> Machine:
     """The budget of a laptop's processor or of one GPU, for 2D or 3D networks."""
     if device == "cpu":
-        return Machine("cpu", 2**16, 2**22, (24, 384), 4) if ndim == 2 else Machine("cpu", 2**17, 2**20, (16, 192), 2)
+        return Machine("cpu", 2**16, 2**22, (16, 256), 4) if ndim == 2 else Machine("cpu", 2**17, 2**20, (16, 192), 2)
     return Machine("gpu", 2**18, 2**24, (32, 512), 12) if ndim == 2 else Machine("gpu", 2**21, 2**26, (32, 320), 2)
 
 
