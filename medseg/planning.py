@@ -293,20 +293,27 @@ def _batch(patch: Shape, budget: Machine, n_cases: int) -> int:
 
 
 def _augment(task: Task, spacing: Triple, reasons: dict[str, str]) -> AugmentSpec:
-    """Which flips are allowed depends on what is seen: a body has a top and a bottom, cells do not."""
+    """Which variation is real depends on what is seen: a body has a top and a bottom, cells do not."""
     finest = min(spacing[: task.dimensions])
-    lateral: Literal[0, 1] = 0 if task.modality in ("CT", "MR", "PT") else 1
-    spec = AugmentSpec(elastic_sigma=round(2.0 * finest, 3), lateral=lateral if task.dimensions == 2 else 0)
-    if task.dimensions == 2:
-        reasons["augment"] = "pictures have no up or down: every rotation and both flips"
-        return replace(
-            spec, rotation=180.0, rotation_probability=0.5, flips=(0, 1), elastic_sigma=round(4.0 * finest, 3)
-        )
     sided = any(label.mirror for label in task.labels.values())
+    picture = task.dimensions == 2 and task.modality not in ("CT", "MR", "PT")
+    if picture and not sided:
+        reasons["augment"] = "pictures have no up or down and seldom a known magnification: all rotations, wide scales"
+        return AugmentSpec(
+            rotation=180.0,
+            rotation_probability=0.5,
+            scale=0.4,
+            scale_probability=0.5,
+            flips=(0, 1),
+            lateral=1,
+            elastic_sigma=round(4.0 * finest, 3),
+        )
     reasons["augment"] = (
         "left and right exchange their labels when flipped" if sided else "a body in space: moderate rotations"
     )
-    return replace(spec, flips=(0,) if sided else ())
+    lateral: Literal[0, 1] = 1 if picture else 0
+    flips = (lateral,) if sided else ()
+    return AugmentSpec(elastic_sigma=round(2.0 * finest, 3), flips=flips, lateral=lateral)
 
 
 def _triple(values: Any) -> Triple:

@@ -16,7 +16,7 @@ LEFT, RIGHT = -1, 1
 
 # What part of the body is scanned; a run of seeds goes through the list, so that any few phantoms differ.
 VIEWS = (
-    "chest", "belly", "chest", "one lung", "chest", "lower", "one lung", "neck", "chest", "belly", "lower", "chest",
+    "chest", "chest", "chest", "one lung", "chest", "lower", "one lung", "neck", "chest", "whole", "lower", "chest",
     "belly", "whole",
 )  # fmt: skip
 ORIENTATIONS = ("RAS", "LPS", "LAS", "PIR", "RAI", "LPS", "ASL", "oblique", "RPS", "LPI", "SAR", "LPS", "IPL", "LAS")

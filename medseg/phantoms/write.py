@@ -13,7 +13,7 @@ from medseg.formats import write_volume
 from medseg.phantoms import Phantom, cells, chest
 
 # Seeds and file numbers are one: chest_01 is chest(1).
-CHESTS = tuple(range(1, 15))
+CHESTS = tuple(range(1, 18))
 CHESTS_AS_DICOM = (5, 14)
 CELLS = tuple(range(1, 17))
 
