@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from medseg.core.plan import Plan
 from medseg.data.cache import PreparedCase
 from medseg.inference import sliding_window
 from medseg.metrics.confusion import Counts, confusion
 from medseg.nets import build
 from medseg.preprocess import restore
+from medseg.training.batches import Batches
 
 State = dict[str, torch.Tensor]
 _MAX_CASES = 8
@@ -27,11 +27,11 @@ class Watcher:
     """
 
     def __init__(
-        self, plan: Plan, cases: Sequence[PreparedCase], device: torch.device, precision: torch.dtype,
-        limit: float | None = None,
-    ) -> None:  # fmt: skip
-        self.plan, self.device, self.precision = plan, device, precision
-        self.network = build(plan.network).to(device).eval()
+        self, cases: Sequence[PreparedCase], batches: Batches, precision: torch.dtype, limit: float | None = None
+    ) -> None:
+        self.plan, self.device, self.precision = batches.plan, batches.device, precision
+        self.mirror = None if batches.context.mirror is None else batches.context.mirror.tolist()
+        self.network = build(self.plan.network).to(self.device).eval()
         sizes = [case.label.size for case in cases]
         self.seconds = self._time_of(cases[0]) * float(np.mean(sizes)) / sizes[0] if cases else 0.0
         count = min(_MAX_CASES, len(cases))
@@ -55,7 +55,8 @@ class Watcher:
         return list(confusion(found, case.label, values).counts.values())
 
     def _scores(self, case: PreparedCase) -> torch.Tensor:
-        return sliding_window(self.network, torch.from_numpy(case.image), self.plan, self.device, self.precision)
+        image = torch.from_numpy(case.image)
+        return sliding_window(self.network, image, self.plan, self.device, self.precision, self.mirror)
 
     def _time_of(self, case: PreparedCase) -> float:
         started = time.monotonic()

@@ -228,7 +228,7 @@ def _fit(preparation: Preparation, options: TrainOptions, clock: Clock, listener
     torch.manual_seed(plan.schedule.seed)  # the network's initial weights
     network = build(plan.network)
     limit = None if clock.seconds is None else _WATCH_SHARE * clock.seconds
-    watcher = Watcher(plan, [preparation.prepared[name] for name in split.validation], device, kind, limit)
+    watcher = Watcher([preparation.prepared[name] for name in split.validation], batches, kind, limit)
     clock.reserve(len(_scored_names(preparation)) * (seconds_per_case + watcher.seconds) + _REPORT_SECONDS)
     return fit(
         Job(
