@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -142,15 +142,16 @@ def _claim(folder: Path, task: Task, root: Path, options: PrepareOptions) -> Non
         kept = json.loads(path.read_text(encoding="utf-8"))
         if {key: kept.get(key) for key in wanted} != wanted:
             raise UsageError(f"{folder}: holds a run of another task or other data; choose another --output")
-        return
-    if folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder}: is not empty and no medseg run; choose another --output")
-    write_json(path, {**wanted, "options": _plain_options(options)})
+    # Written before any work, so that a run killed at any moment still knows what it was asked for.
+    write_json(path, {**wanted, "options": plain_options(options)})
 
 
-def _plain_options(options: PrepareOptions) -> Any:
-    plain = {name: getattr(options, name) for name in options.__slots__}
-    return json.loads(json.dumps(plain, default=str))
+def plain_options(options: PrepareOptions) -> dict[str, Any]:
+    """Options as run.json keeps them."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(options), default=str))
+    return plain
 
 
 def _usable_cases(task: Task, root: Path, options: PrepareOptions, listener: Listener) -> dict[str, Case]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medseg.bundle import Bundle
 from medseg.core.errors import UsageError
@@ -26,6 +26,7 @@ from medseg.workflows.prepare import (
     Preparation,
     PrepareOptions,
     free_folder,
+    plain_options,
     prepare_run,
     read_run,
     resolve_task,
@@ -126,9 +127,7 @@ def _prepare(
         raise UsageError(f"{output}: holds a run that was stopped; go on with --resume or choose another --output")
     wanted = resolve_task(task, options)
     defaults = _default_budget(wanted, data, options)
-    preparation = prepare_cases(wanted, data_root(wanted, data), output, defaults, listener)
-    write_json(preparation.folder / "options.json", _plain(defaults))
-    return preparation, defaults
+    return prepare_cases(wanted, data_root(wanted, data), output, defaults, listener), defaults
 
 
 def _prepare_replay(output: Path | str | None, options: TrainOptions, listener: Listener) -> Preparation:
@@ -139,8 +138,10 @@ def _prepare_replay(output: Path | str | None, options: TrainOptions, listener: 
     if folder.exists():
         raise UsageError(f"{folder}: exists already; a replay needs a folder of its own")
     folder.mkdir(parents=True)
-    for name in (RUN, "split.json", "fingerprint.json", PLAN):
+    for name in ("split.json", "fingerprint.json", PLAN):
         shutil.copy(source / name, folder / name)
+    run = {"task": task.model_dump(mode="json"), "data": str(root), "options": plain_options(options)}
+    write_json(folder / RUN, run)
     if not root.exists():
         raise UsageError(f"{root}: the data of {source} is not there any more")
     listener(Message(f"repeating {source} on {root} (task {task.name})"))
@@ -168,23 +169,17 @@ def _default_budget(task: Task, data: Path | str | None, options: TrainOptions) 
     return replace(options, time_budget=task.time_budget, overrides=overrides)
 
 
-def _plain(options: TrainOptions) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(options), default=str))
-    return plain
-
-
 def _kept_options(folder: Path, options: TrainOptions) -> TrainOptions:
     """The options that the stopped run was started with; device may be another one now."""
-    path = folder / "options.json"
+    read_run(folder)  # refuses what is no run
+    path = folder / RUN
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return options  # killed before its data was prepared: nothing was decided yet
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: is damaged, so this run cannot be resumed") from error
-    known = {name: raw[name] for name in ("time_budget", "steps", "seed", "skip_broken", "elastic_engine")}
-    replayed = Path(raw["replay"]) if raw.get("replay") else None
-    return replace(options, **known, overrides=raw["overrides"], replay=replayed)
+        raw = json.loads(path.read_text(encoding="utf-8"))["options"]
+        known = {name: raw[name] for name in ("time_budget", "steps", "seed", "fold", "skip_broken", "elastic_engine")}
+        split, played = (Path(raw[name]) if raw[name] else None for name in ("split", "replay"))
+        return replace(options, **known, split=split, replay=played, overrides=raw["overrides"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: does not say how this run was started, so it cannot be resumed") from error
 
 
 # ---- learning -------------------------------------------------------------------------------

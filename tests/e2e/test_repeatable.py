@@ -57,3 +57,13 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(blobs: Path, t
     epochs = json.loads((run / "training.json").read_text())["epochs"]
     assert epochs == json.loads((whole.run / "training.json").read_text())["epochs"]
     assert not list(run.rglob(".medseg-*"))
+
+
+def test_a_run_killed_before_its_first_step_still_knows_what_it_was_asked(blobs: Path, tmp_path: Path) -> None:
+    asked = TrainOptions(steps=6, device="cpu", seed=5)
+    whole = train(blobs / "task.yaml", blobs, tmp_path / "whole", asked)
+    run = tmp_path / "early"
+    run.mkdir()
+    (run / "run.json").write_bytes((whole.run / "run.json").read_bytes())  # all that such a kill leaves
+    done = train(output=run, options=TrainOptions(resume=True, device="cpu"))
+    assert done.bundle_hash == whole.bundle_hash
