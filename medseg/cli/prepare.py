@@ -121,7 +121,7 @@ def _print(preparation: Preparation) -> None:
     )
     print()
     print_table(["decision", "because"], list(plan.reasons.items()))
-    print_next([f"medseg train {preparation.folder} --task {preparation.task.name}"])
+    print_next([f"medseg train {preparation.folder}"])
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from medseg.core.case import Case, Severity
 from medseg.core.errors import UsageError
@@ -145,13 +144,13 @@ def _claim(folder: Path, task: Task, root: Path, options: PrepareOptions) -> Non
     elif folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder}: is not empty and no medseg run; choose another --output")
     # Written before any work, so that a run killed at any moment still knows what it was asked for.
-    write_json(path, {**wanted, "options": plain_options(options)})
+    write_run(folder, task, root, options)
 
 
-def plain_options(options: PrepareOptions) -> dict[str, Any]:
-    """Options as run.json keeps them."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(options), default=str))
-    return plain
+def write_run(folder: Path, task: Task, root: Path, options: PrepareOptions) -> None:
+    """Write run.json: which task on which data, and what was asked for."""
+    plain = json.loads(json.dumps(asdict(options), default=str))
+    write_json(folder / RUN, {"task": task.model_dump(mode="json"), "data": str(root), "options": plain})
 
 
 def _usable_cases(task: Task, root: Path, options: PrepareOptions, listener: Listener) -> dict[str, Case]:
@@ -197,8 +196,9 @@ def _plan(folder: Path, prints: Fingerprint, task: Task, options: PrepareOptions
     path = folder / PLAN
     if path.exists():
         kept = plan_from_plain(json.loads(path.read_text(encoding="utf-8")), str(path))
-        return validated(override(kept, options.overrides), task)
-    budget = machine("cuda" if resolve_device(options.device).type == "cuda" else "cpu", task.dimensions)
-    planned = plan(prints, task, budget, options.overrides)
+        planned = validated(override(kept, options.overrides), task)
+    else:
+        budget = machine("cuda" if resolve_device(options.device).type == "cuda" else "cpu", task.dimensions)
+        planned = plan(prints, task, budget, options.overrides)
     write_json(path, to_plain(planned))
     return planned

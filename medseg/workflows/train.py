@@ -14,7 +14,7 @@ from medseg.core.errors import UsageError
 from medseg.core.events import Listener, Message, silent
 from medseg.core.files import write_json
 from medseg.core.labels import mirrored_values
-from medseg.core.plan import Plan, to_plain
+from medseg.core.plan import Plan
 from medseg.core.report import Report
 from medseg.core.task import Task
 from medseg.core.version import VERSION
@@ -26,10 +26,10 @@ from medseg.workflows.prepare import (
     Preparation,
     PrepareOptions,
     free_folder,
-    plain_options,
     prepare_run,
     read_run,
     resolve_task,
+    write_run,
 )
 from medseg.workflows.prepare import prepare as prepare_cases
 
@@ -86,7 +86,6 @@ def train(
     options = options or TrainOptions()
     preparation, options = _prepare(task, data, output, options, listener)
     folder = preparation.folder
-    write_json(folder / PLAN, to_plain(preparation.plan))
     clock = _clock(preparation.plan, options, started)
     fitted = _fit(preparation, options, clock, listener)
     bundle = _save_bundle(preparation, fitted)
@@ -140,8 +139,7 @@ def _prepare_replay(output: Path | str | None, options: TrainOptions, listener: 
     folder.mkdir(parents=True)
     for name in ("split.json", "fingerprint.json", PLAN):
         shutil.copy(source / name, folder / name)
-    run = {"task": task.model_dump(mode="json"), "data": str(root), "options": plain_options(options)}
-    write_json(folder / RUN, run)
+    write_run(folder, task, root, options)
     if not root.exists():
         raise UsageError(f"{root}: the data of {source} is not there any more")
     listener(Message(f"repeating {source} on {root} (task {task.name})"))
