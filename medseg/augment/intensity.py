@@ -26,7 +26,7 @@ class IntensityDraw:
 
     Per sample and channel [B, C]: brightness (added, in deviations), contrast (factor about the
     mean), gamma (exponent), noise (deviation, in deviations). Per sample [B]: blur (sigma in voxels),
-    resolution (fraction of the voxels kept per axis), seeds of the noise.
+    resolution (fraction of the voxels kept per axis), seeds of the noise, inverted (bright becomes dark).
     """
 
     brightness: Float
@@ -36,6 +36,7 @@ class IntensityDraw:
     blur: Float
     resolution: Float
     seeds: NDArray[np.int64]
+    inverted: NDArray[np.bool_]
 
 
 def draw_intensity(spec: AugmentSpec, size: int, channels: int, rng: np.random.Generator) -> IntensityDraw:
@@ -50,6 +51,7 @@ def draw_intensity(spec: AugmentSpec, size: int, channels: int, rng: np.random.G
         if getattr(spec, name) < 0:
             raise PlanError(f"augment.{name} must not be negative, not {getattr(spec, name):g}")
     hit = rng.random((6, size)) < spec.intensity_probability
+    inverted = rng.random(size) < spec.invert_probability
     each = (size, channels)
     return IntensityDraw(
         brightness=hit[0][:, None] * rng.uniform(-spec.brightness, spec.brightness, each),
@@ -59,6 +61,7 @@ def draw_intensity(spec: AugmentSpec, size: int, channels: int, rng: np.random.G
         blur=hit[4] * rng.uniform(0.0, spec.blur, size),
         resolution=1.0 - hit[5] * rng.uniform(0.0, spec.low_resolution, size),
         seeds=rng.integers(0, 2**62, size),
+        inverted=inverted,
     )
 
 
@@ -73,6 +76,7 @@ def apply_intensity(batch: torch.Tensor, draw: IntensityDraw) -> torch.Tensor:
     _brightness_contrast(out, draw)
     _resolution(out, draw.resolution)
     _gamma(out, draw.gamma)
+    _invert(out, draw.inverted)
     return out
 
 
@@ -145,6 +149,13 @@ def _gamma(batch: torch.Tensor, exponents: Float) -> None:
     bent = ((images - low) / extent) ** _column(exponents[chosen], images)
     spread = _deviation(bent).clamp(min=1e-7)
     batch[index] = (bent - bent.mean(dim=axes, keepdim=True)) * (deviation / spread) + mean
+
+
+def _invert(batch: torch.Tensor, inverted: NDArray[np.bool_]) -> None:
+    """Mirror the intensities about each channel's mean: a fluorescence picture becomes like a bright-field one."""
+    for sample in np.flatnonzero(inverted):
+        image = batch[sample]
+        batch[sample] = 2 * image.mean(dim=list(range(1, image.ndim)), keepdim=True) - image
 
 
 def _spatial(images: torch.Tensor) -> list[int]:

@@ -94,7 +94,7 @@ class AugmentSpec:
     [1 - scale, 1 + scale]; elastic_sigma: standard deviation in mm of the displacements on a grid
     of `elastic_points` nodes an axis (Ronneberger 2015); flips: canonical axes (0, 1, 2) that may
     be reversed; lateral: the axis whose reversal exchanges left and right (0 in a body, 1, a row's
-    direction, in a picture).
+    direction, in a picture); invert: bright becomes dark, as between fluorescence and bright field.
     """
 
     rotation: float = 15.0
@@ -115,6 +115,7 @@ class AugmentSpec:
     blur: float = 0.7
     low_resolution: float = 0.5
     intensity_probability: float = 0.15
+    invert_probability: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

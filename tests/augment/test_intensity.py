@@ -21,7 +21,7 @@ def batch(*spatial: int) -> torch.Tensor:
 def neutral(size: int = 3, channels: int = 2) -> IntensityDraw:
     zeros, ones = np.zeros((size, channels)), np.ones((size, channels))
     seeds = np.arange(size)
-    return IntensityDraw(zeros, ones, ones, zeros, np.zeros(size), np.ones(size), seeds)
+    return IntensityDraw(zeros, ones, ones, zeros, np.zeros(size), np.ones(size), seeds, np.zeros(size, bool))
 
 
 def only(sample: int, channel: int, value: float, otherwise: float) -> np.ndarray:
@@ -91,8 +91,15 @@ def test_low_resolution_loses_detail_but_not_the_mean(images: torch.Tensor) -> N
     assert torch.equal(out[:2], images[:2])
 
 
+def test_inversion_mirrors_the_intensities_about_each_channels_mean(images: torch.Tensor) -> None:
+    out = apply_intensity(images, replace(neutral(), inverted=np.array([False, True, False])))
+    assert torch.equal(out[[0, 2]], images[[0, 2]])
+    mean = images[1].flatten(1).mean(dim=1)[:, None]
+    torch.testing.assert_close(out[1].flatten(1) - mean, mean - images[1].flatten(1))
+
+
 def test_everything_at_once_replays_and_stays_finite(images: torch.Tensor) -> None:
-    spec = AugmentSpec(intensity_probability=1.0)
+    spec = AugmentSpec(intensity_probability=1.0, invert_probability=0.5)
     draws = [draw_intensity(spec, 3, 2, np.random.default_rng(5)) for _ in range(2)]
     one, two = (apply_intensity(images, draw) for draw in draws)
     assert torch.equal(one, two) and torch.isfinite(one).all()
@@ -101,9 +108,9 @@ def test_everything_at_once_replays_and_stays_finite(images: torch.Tensor) -> No
 
 
 def test_draws_befall_samples_with_their_probability() -> None:
-    spec = AugmentSpec(intensity_probability=0.25)
+    spec = AugmentSpec(intensity_probability=0.25, invert_probability=0.25)
     draw = draw_intensity(spec, 4000, 2, np.random.default_rng(0))
-    for hit in (draw.brightness[:, 0] != 0, draw.contrast[:, 1] != 1, draw.blur > 0, draw.resolution < 1):
+    for hit in (draw.brightness[:, 0] != 0, draw.contrast[:, 1] != 1, draw.blur > 0, draw.resolution < 1, draw.inverted):
         assert 0.22 < hit.mean() < 0.28
     assert draw.resolution.min() >= 0.5 and draw.blur.max() <= spec.blur
     assert draw.contrast.min() >= 0.85 - 1e-9 and draw.contrast.max() <= 1.15 + 1e-9
