@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from medseg import formats
 from medseg.core.case import Case, Scan, Source
 from medseg.core.errors import FormatError
 from medseg.core.events import Listener, Progress, silent
+from medseg.core.geometry import Triple
 from medseg.core.labels import IGNORE
 from medseg.core.task import Task
 from medseg.core.volume import LabelMap
@@ -32,22 +34,26 @@ def check_cases(cases: Sequence[Case], task: Task, listener: Listener = silent) 
     """Every problem inside the files of these cases, each naming its file; one case in memory at a time.
 
     Found are unreadable files, wrong channels, modalities and dimensions, label maps on another
-    grid, with undeclared values or without any label.
+    grid, with undeclared values or without any label, and picture stacks of which some state their
+    spacing and others do not.
     """
     problems: list[Problem] = []
+    stacks: dict[str, tuple[Path, Triple]] = {}
     for done, case in enumerate(cases, start=1):
-        problems += check_case(case, task)
+        seen = examine(case, task)
+        problems += seen.problems
+        if seen.scan is not None and seen.scan.source.format == "image" and seen.scan.volume.geometry.shape[2] > 1:
+            stacks[case.id] = (seen.scan.source.path, seen.scan.volume.geometry.spacing)
+        del seen  # one case in memory at a time
         listener(Progress("checking the cases", done, len(cases)))
-    return problems
-
-
-def check_case(case: Case, task: Task) -> list[Problem]:
-    """The problems of one case; image and label map are both looked at even where one is broken."""
-    return examine(case, task).problems
+    return problems + _mixed_scales(stacks)
 
 
 def examine(case: Case, task: Task | None) -> Examined:
-    """Read a case and tell its problems; without a task the label's values are taken as they are."""
+    """Read a case and tell its problems; without a task the label's values are taken as they are.
+
+    Image and label map are both looked at even where one is broken.
+    """
     problems: list[Problem] = []
     scan, raw, labelmap = None, None, None
     try:
@@ -64,6 +70,15 @@ def examine(case: Case, task: Task | None) -> Examined:
         except FormatError as error:
             problems.append(Problem.of(case.id, error))
     return Examined(scan, raw, labelmap, problems)
+
+
+def _mixed_scales(stacks: Mapping[str, tuple[Path, Triple]]) -> list[Problem]:
+    """Stacks that state no spacing beside others that do: resampled to one spacing they would be of no use."""
+    unknown = {case: path for case, (path, spacing) in stacks.items() if spacing == (1.0, 1.0, 1.0)}
+    if len(unknown) == len(stacks):
+        return []
+    text = "states no spacing (ImageJ or OME), but other stacks of these cases do; write it into the file"
+    return [Problem(case, "unknown-spacing", f"{path}: {text}") for case, path in unknown.items()]
 
 
 def _labels(

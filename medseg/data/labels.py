@@ -18,16 +18,18 @@ from medseg.core.task import Task
 from medseg.core.volume import LabelMap, Volume
 from medseg.preprocess.channels import fit_channels
 
-# Two grids are one where no corner is further off than this share of the smallest spacing.
+# Two grids are one where no corner is further off than this share of the smallest spacing, or than
+# headers round, as long as that is not most of a microscope's voxel.
 _SHARE = 0.05
+_ROUNDING_MM, _MOST = 0.01, 0.2
 _TABLE = 2**16
 
 
 def read_case(case: Case, task: Task) -> tuple[Scan, LabelMap]:
     """Image and label map of a labelled case, the label map on the image's exact grid.
 
-    A label map whose axes run otherwise over the same voxels is reordered; of pictures only the
-    size must agree, since their spacing is seldom known.
+    A label map whose axes run otherwise over the same voxels is reordered; of pictures the size must
+    agree and, where both state one, the spacing, which label pictures seldom repeat.
     Raises FormatError naming the file: unreadable, wrong channels, undeclared values, another grid.
     """
     scan = read_case_volume(case, task)
@@ -56,7 +58,7 @@ def read_case_volume(case: Case, task: Task) -> Scan:
     ask. Raises FormatError naming the file.
     """
     if len(case.images) == 1:
-        return fit_channels(formats.read(case.images[0]), task)
+        return fit_channels(formats.read(case.images[0], task.reading), task)
     if len(case.images) != len(task.channels):
         reason = f"its case has {len(case.images)} image files, but the task has {len(task.channels)} channels"
         raise FormatError(case.images[0].path, reason, "wrong-channels")
@@ -64,7 +66,7 @@ def read_case_volume(case: Case, task: Task) -> Scan:
     planes: list[NDArray[Any]] = []
     integral = True
     for source, channel in zip(case.images, task.channels, strict=True):
-        scan = fit_channels(formats.read(source), task.model_copy(update={"channels": [channel]}))
+        scan = fit_channels(formats.read(source, task.reading), task.model_copy(update={"channels": [channel]}))
         first = first or scan
         array = scan.volume.array if scan is first else onto(scan.volume.array, scan.volume.geometry, first)
         if array is None:
@@ -125,7 +127,7 @@ def onto(array: NDArray[Any], geometry: Geometry, scan: Scan) -> NDArray[Any] | 
     Only axes are reordered; nothing is resampled.
     """
     target = scan.volume.geometry
-    if scan.source.format == "image" and geometry.shape == target.shape:
+    if scan.source.format == "image" and geometry.shape == target.shape and _like_spacing(geometry, target):
         return array
     if _close(geometry, target):
         return array
@@ -140,15 +142,23 @@ def onto(array: NDArray[Any], geometry: Geometry, scan: Scan) -> NDArray[Any] | 
     return np.ascontiguousarray(canonical.transpose((*range(lead), *(lead + axis for axis in order))))
 
 
+def _like_spacing(one: Geometry, other: Geometry) -> bool:
+    """Whether pictures of one size go together: both state one spacing, or one of them states none (1 everywhere)."""
+    pixels = (1.0, 1.0, 1.0)
+    alike = np.allclose(one.spacing, other.spacing, rtol=_SHARE, atol=0.0)
+    return alike or one.spacing == pixels or other.spacing == pixels
+
+
 def _close(one: Geometry, other: Geometry) -> bool:
-    return one.same_grid(other, max(0.01, _SHARE * min(other.spacing)))
+    step = min(other.spacing)
+    return one.same_grid(other, max(min(_ROUNDING_MM, _MOST * step), _SHARE * step))
 
 
 def _mismatch(source: Source, geometry: Geometry, scan: Scan) -> FormatError:
     target = scan.volume.geometry
     if geometry.shape != target.shape:
         numbers = f"{_times(geometry.shape)} voxels against {_times(target.shape)}"
-    elif max(abs(a - b) for a, b in zip(geometry.spacing, target.spacing, strict=True)) > 1e-3:
+    elif not np.allclose(geometry.spacing, target.spacing, rtol=1e-3, atol=0.0):
         numbers = f"spacing {_times(geometry.spacing)} mm against {_times(target.spacing)} mm"
     else:
         numbers = f"corners lie up to {geometry.corner_distance(target):.3g} mm apart"

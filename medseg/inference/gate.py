@@ -7,6 +7,7 @@ cases is answered, but marked for review.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ _HU_LOWEST = -200.0  # a CT's lowest value lies below it
 _FACTOR = 2.5  # how far outside the training cases' range spacing and extent may lie
 _IN_RANGE = 0.005  # part of the voxels that must lie in the trained structures' intensity range
 _PICTURE = "image"  # the format of pictures, whose spacing is mostly unknown
+_PIXELS = (1.0, 1.0, 1.0)  # the spacing of pictures that state none
 
 
 def check_scan(scan: Scan, task: Task, fingerprint: Fingerprint) -> Outcome:
@@ -49,6 +51,14 @@ def check_scan(scan: Scan, task: Task, fingerprint: Fingerprint) -> Outcome:
     return Outcome(Status.REVIEW, "; ".join(odd)) if odd else Outcome(Status.OK)
 
 
+def in_training_units(scan: Scan, fingerprint: Fingerprint) -> Scan:
+    """A picture stack without its spacing, where the training's pictures had none; any other scan as it is."""
+    volume = scan.volume
+    if scan.source.format != _PICTURE or volume.geometry.spacing == _PIXELS or not _in_pixels(fingerprint):
+        return scan
+    return replace(scan, volume=Volume(volume.array, Geometry.from_spacing(_PIXELS, volume.geometry.shape)))
+
+
 # ---- refused --------------------------------------------------------------------------------
 
 
@@ -63,6 +73,7 @@ def _refusal(scan: Scan, task: Task, fingerprint: Fingerprint) -> str:
         or _other_channels(scan, task)
         or _other_units(scan, task, fingerprint)
         or _outside_limits(scan, task)
+        or _unknown_scale(scan, fingerprint)
     )
 
 
@@ -145,6 +156,21 @@ def _outside_limits(scan: Scan, task: Task) -> str:
     if limits.max_spacing is not None and max(spacing) > limits.max_spacing:
         return f"its spacing of {_mm(spacing)} is coarser than the {limits.max_spacing:g} mm the task allows"
     return ""
+
+
+def _unknown_scale(scan: Scan, fingerprint: Fingerprint) -> str:
+    """A picture stack that states no spacing, for a model of stacks that do."""
+    geometry = scan.volume.geometry
+    if scan.source.format != _PICTURE or geometry.shape[2] == 1 or geometry.spacing != _PIXELS:
+        return ""
+    if not fingerprint.spacings or _in_pixels(fingerprint):
+        return ""
+    trained = _range(np.array(fingerprint.spacings))
+    return f"the stack states no spacing (ImageJ or OME), but those of the training do ({trained})"
+
+
+def _in_pixels(fingerprint: Fingerprint) -> bool:
+    return all(spacing == _PIXELS for spacing in fingerprint.spacings)
 
 
 # ---- marked for review ----------------------------------------------------------------------

@@ -12,7 +12,7 @@ from medseg.core.case import Prediction, Scan, Status
 from medseg.core.labels import mirrored_values
 from medseg.core.volume import LabelMap
 from medseg.inference.device import precision, resolve_device
-from medseg.inference.gate import check_scan
+from medseg.inference.gate import check_scan, in_training_units
 from medseg.inference.postprocess import postprocess
 from medseg.inference.window import sliding_window
 from medseg.preprocess import fit_channels, prepare, restore
@@ -44,7 +44,8 @@ class Predictor:
         if outcome.status is Status.REFUSED:
             empty = LabelMap(np.zeros(geometry.shape, dtype=np.uint8), geometry, self._labels)
             return Prediction(empty, scan, outcome)
-        prepared = prepare(fit_channels(scan, task).volume, plan)
+        measured = in_training_units(scan, self.bundle.fingerprint)
+        prepared = prepare(fit_channels(measured, task).volume, plan)
         probabilities = self.predict_array(prepared.array)
         confidence = mean_winning_probability(probabilities)
         labelmap = LabelMap(restore(probabilities, prepared.trace), geometry, self._labels)

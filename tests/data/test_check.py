@@ -62,3 +62,13 @@ def test_an_ignored_map_is_empty(tmp_path, write, task, blob):
     write("labels/a.nii.gz", 9 * blob)
     ignoring = task(ignore=9)
     assert [p.code for p in check_cases(find_cases(ignoring, tmp_path).cases, ignoring)] == ["empty-label"]
+
+
+def test_stacks_without_a_spacing_do_not_go_with_stacks_that_state_one(tmp_path, write, task, blob):
+    for name, spacing in (("known", (5e-4, 5e-4, 2e-3)), ("unknown", (1, 1, 1))):
+        write(f"images/{name}.tif", np.arange(120).reshape(6, 5, 4), spacing)
+        write(f"labels/{name}.tif", blob, (1, 1, 1))
+    cells = task(modality="microscopy")
+    cases = find_cases(cells, tmp_path).cases
+    assert [(problem.case, problem.code) for problem in check_cases(cases, cells)] == [("unknown", "unknown-spacing")]
+    assert check_cases(cases[1:], cells) == check_cases(cases[:1], cells) == []

@@ -143,3 +143,29 @@ def test_real_lobes_merge_and_a_dicom_series_meets_a_flipped_label_map(shared_da
     assert scan.modality == "CT" and scan.volume.array[0][labelmap.array == 1].mean() == pytest.approx(89, abs=3)
     scan, labelmap = read_case(cases[1], mapped_task)
     assert scan.volume.array[0][labelmap.array == 2].mean() < -600
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "fits"),
+    [
+        ((5e-4, 5e-4, 2e-3), None, True),
+        (None, (5e-4, 5e-4, 2e-3), True),
+        ((5e-4, 5e-4, 2e-3), (5e-4, 5e-4, 2.01e-3), True),
+        ((5e-4, 5e-4, 2e-3), (5e-4, 5e-4, 3e-3), False),
+    ],
+)
+def test_label_stacks_fit_by_size_where_one_side_states_no_spacing(write, task, blob, image, label, fits):
+    case = Case(
+        "a",
+        "a",
+        (source_of(write("image.tif", np.arange(120).reshape(6, 5, 4), image or (1, 1, 1))),),
+        source_of(write("label.tif", blob, label or (1, 1, 1))),
+    )
+    if fits:
+        scan, labelmap = read_case(case, task(modality="microscopy"))
+        assert labelmap.geometry.same_grid(scan.volume.geometry, 0.0)
+        np.testing.assert_array_equal(labelmap.array, blob)
+        return
+    with pytest.raises(FormatError, match="spacing") as error:
+        read_case(case, task(modality="microscopy"))
+    assert error.value.code == "grid-mismatch"

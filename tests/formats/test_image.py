@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from medseg.core.case import Severity
 from medseg.core.errors import FormatError
 from medseg.core.geometry import Geometry
 from medseg.core.volume import LabelMap, Volume
@@ -123,6 +124,99 @@ def test_pages_become_slices(tmp_path: Path, metadata: Any) -> None:
     tifffile.imwrite(tmp_path / "a.tif", stack, imagej=imagej, metadata=metadata, photometric="minisblack")
     np.testing.assert_array_equal(values(tmp_path / "a.tif")[0], stack.transpose(1, 2, 0))
     np.testing.assert_array_equal(read_labels(source_of(tmp_path / "a.tif")).array, stack.transpose(1, 2, 0))
+
+
+STACK = np.random.default_rng(4).integers(0, 9, (3, 4, 6)).astype(np.uint8)
+
+
+def spaced(path: Path) -> tuple[tuple[float, ...], list[tuple[str, Severity]]]:
+    """(rows, columns, pages) spacing of an image file, which its labels must share, and its findings."""
+    scan = read(source_of(path))
+    assert read_labels(source_of(path)).geometry.same_grid(scan.volume.geometry, 0.0)
+    return scan.volume.geometry.spacing, [(finding.code, finding.severity) for finding in scan.findings]
+
+
+UNKNOWN = [("unknown-spacing", Severity.INFO)]
+
+
+@pytest.mark.parametrize(
+    ("unit", "mm"), [("um", 1e-3), ("\\u00B5m", 1e-3), ("micron", 1e-3), ("nm", 1e-6), ("mm", 1.0), ("inch", 25.4)]
+)
+def test_imagej_states_the_spacing_of_a_stack(tmp_path: Path, unit: str, mm: float) -> None:
+    metadata = {"axes": "ZYX", "unit": unit, "spacing": 2.5}
+    tifffile.imwrite(tmp_path / "a.tif", STACK, imagej=True, resolution=(4, 2), metadata=metadata)
+    spacing, findings = spaced(tmp_path / "a.tif")
+    assert spacing == pytest.approx((0.5 * mm, 0.25 * mm, 2.5 * mm))
+    assert findings == []
+
+
+def test_imagej_leaves_out_a_page_distance_of_one_and_may_count_backwards(tmp_path: Path) -> None:
+    for name, spacing in (("one.tif", {}), ("back.tif", {"spacing": -1.0})):
+        metadata = {"axes": "ZYX", "unit": "um", **spacing}
+        tifffile.imwrite(tmp_path / name, STACK, imagej=True, resolution=(4, 2), metadata=metadata)
+    assert spaced(tmp_path / "one.tif") == (pytest.approx((5e-4, 2.5e-4, 1e-3)), UNKNOWN)
+    assert spaced(tmp_path / "back.tif") == (pytest.approx((5e-4, 2.5e-4, 1e-3)), [])
+
+
+@pytest.mark.parametrize(
+    ("written", "mm"), [({}, 1e-3), (dict.fromkeys("XYZ", "nm"), 1e-6), (dict.fromkeys("XYZ", "mm"), 1.0)]
+)
+def test_ome_states_the_spacing_of_a_stack_in_microns_unless_it_says_otherwise(
+    tmp_path: Path, written: dict[str, str], mm: float
+) -> None:
+    sizes = {"X": 0.25, "Y": 0.5, "Z": 2}
+    metadata = {f"PhysicalSize{axis}": size for axis, size in sizes.items()}
+    metadata |= {f"PhysicalSize{axis}Unit": unit for axis, unit in written.items()}
+    tifffile.imwrite(tmp_path / "a.ome.tif", STACK, photometric="minisblack", metadata={"axes": "ZYX", **metadata})
+    spacing, findings = spaced(tmp_path / "a.ome.tif")
+    assert spacing == pytest.approx((0.5 * mm, 0.25 * mm, 2 * mm))
+    assert findings == []
+
+
+def test_stacks_without_a_stated_spacing_are_measured_in_pixels(tmp_path: Path) -> None:
+    print_only = {"resolution": (300, 300), "resolutionunit": "INCH"}
+    written: dict[str, dict[str, Any]] = {
+        "plain.tif": {"metadata": None},
+        "dpi.tif": {"metadata": None, **print_only},
+        "pixels.tif": {"imagej": True, "metadata": {"axes": "ZYX", "unit": "pixel", "spacing": 2}},
+        "time.tif": {"imagej": True, "resolution": (4, 4), "metadata": {"axes": "TYX", "unit": "um"}},
+        "flat.ome.tif": {"metadata": {"axes": "ZYX", "PhysicalSizeX": 1, "PhysicalSizeY": 1}},
+        "no.ome.tif": {"metadata": {"axes": "ZYX"}},
+        "zero.tif": {"imagej": True, "resolution": (4, 4), "metadata": {"axes": "ZYX", "unit": "um", "spacing": 0}},
+    }
+    for name, options in written.items():
+        tifffile.imwrite(tmp_path / name, STACK, photometric="minisblack", **options)
+        assert spaced(tmp_path / name) == ((1, 1, 1), UNKNOWN), name
+
+
+def test_single_pictures_are_measured_in_pixels_whatever_they_state(tmp_path: Path) -> None:
+    metadata = {"axes": "YX", "unit": "um"}
+    tifffile.imwrite(tmp_path / "a.tif", GREY, imagej=True, resolution=(4, 2), metadata=metadata)
+    assert spaced(tmp_path / "a.tif") == ((1, 1, 1), [])
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".ome.tif"])
+def test_written_stacks_keep_their_spacing(tmp_path: Path, suffix: str) -> None:
+    grid = Geometry.from_spacing((5.1e-4, 2.3e-4, 1.7e-3), (4, 6, 3))
+    for name, array in (
+        ("grey", STACK.transpose(1, 2, 0)[None]),
+        ("float", STACK.transpose(1, 2, 0)[None] / 7),
+        ("colour", np.stack([STACK.transpose(1, 2, 0)] * 3)),
+    ):
+        path = tmp_path / f"{name}{suffix}"
+        write_volume(Volume(array, grid), path)
+        scan = read(source_of(path))
+        assert scan.volume.geometry.spacing == pytest.approx(grid.spacing, rel=1e-6)
+        assert scan.findings == ()
+        np.testing.assert_allclose(scan.volume.array, array, rtol=1e-6)
+    source = source_of(tmp_path / f"grey{suffix}")
+    geometry = read(source).volume.geometry
+    path = write_labelmap(LabelMap(STACK.transpose(1, 2, 0), geometry), source, tmp_path / "out")
+    again = read_labels(source_of(path))
+    np.testing.assert_array_equal(again.array, STACK.transpose(1, 2, 0))
+    assert again.geometry.spacing == pytest.approx(geometry.spacing, rel=1e-6)
+    with pytest.raises(FormatError, match="colour stack"):
+        write_volume(Volume(np.full((3, 4, 6, 3), 0.5), grid), tmp_path / "deep.tif")
 
 
 def test_tiff_channels_stay_channels(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from medseg.core.task import Task, parse_task
 from medseg.core.volume import Volume
 from medseg.formats import discover, read
 from medseg.inference import check_scan
+from medseg.inference.gate import in_training_units
 
 AIR_TO_BONE = ChannelStats(-1000, -850, -100, -820, 130, -1024, 2000, True)
 CT = Fingerprint(10, ((64, 64, 40),) * 2, ((2.0, 2.0, 2.0), (3.0, 3.0, 5.0)), (AIR_TO_BONE,), {}, {}, 0.1)
@@ -146,6 +147,19 @@ def test_channels_that_cannot_fit_are_refused() -> None:
     assert refused(check_scan(scan_of(np.stack([chest()] * 2)), task_of(), CT), "2 channels")
     scan = scan_of(chest())
     assert refused(check_scan(scan, task_of(channels=["ct", "pet"]), CT), "needs 2 (ct, pet)")
+
+
+def test_stacks_are_taken_in_the_units_of_the_training() -> None:
+    cells = task_of("microscopy")
+    calibrated = replace(CELLS, spacings=((2e-4, 2e-4, 1e-3),), shapes=((64, 64, 9),))
+    pixels = scan_of(np.random.default_rng(0).integers(0, 255, (64, 64, 9)), (1, 1, 1), format="image")
+    microns = scan_of(pixels.volume.array, (2e-4, 2e-4, 1e-3), format="image")
+    refused = check_scan(pixels, cells, calibrated)
+    assert refused.status is Status.REFUSED and "states no spacing" in refused.reason
+    for scan, prints in ((pixels, CELLS), (microns, CELLS), (microns, calibrated)):
+        assert check_scan(scan, cells, prints).status is Status.OK
+    assert in_training_units(microns, CELLS).volume.geometry.spacing == (1, 1, 1)
+    assert in_training_units(microns, calibrated) is microns
 
 
 def test_limits_of_the_task() -> None:
