@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import IO, Any, cast
 import nibabel
 import numpy as np
 from nibabel.fileholders import FileHolder
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from medseg.core.case import Finding, Scan, Severity, Source
@@ -29,6 +31,7 @@ from medseg.formats.checks import (
     skewed_axes,
     storable_labels,
 )
+from medseg.formats.lengths import converted
 from medseg.formats.quiet import quiet
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -36,11 +39,15 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 # Two transforms of one header that differ by less than this are roundings of each other.
 _AGREEMENT_MM = 0.1
+# Deflate packs 258 bytes into two bits at most.
+_DEFLATE_MOST = 1032
 
 
 def read(source: Source) -> Scan:
-    """Read a NIfTI image as stored on disk: array [1, I, J, K], affine from sform, else qform.
+    """Read a NIfTI image as stored on disk: array [1, I, J, K], affine from sform, else qform, else the pixdims.
 
+    Where sform and qform are both set and disagree, a finding says so. A file holds one volume: sizes
+    beyond the third are 1, else it is refused.
     Raises FormatError: unreadable, partial-file, multi-volume, color, not-finite, bad-geometry.
     """
     image, raw = _load(source.path)
@@ -121,6 +128,7 @@ def _load(path: Path) -> tuple[Any, NDArray[Any]]:
     """The image and its unscaled array; the file is read to its end, so that a damaged gzip stream is noticed."""
     with _opened(path) as (image, stream):
         _shape(path, image)
+        _require_all_bytes(path, image, isinstance(stream, gzip.GzipFile))
         raw = image.dataobj.get_unscaled()
         while stream.read(1 << 20):
             pass
@@ -180,11 +188,24 @@ def _shape(path: Path, image: Any) -> tuple[int, int, int]:
         raise FormatError(path, "holds complex values, which are no intensities", "unsupported-syntax")
     if len(shape) < 2 or min(shape) < 1:
         raise FormatError(path, f"has the shape {shape}, which is no image", "unreadable")
+    if any(n > 1 for n in shape[4:]):  # dim[5] and up count the values of one voxel
+        count = math.prod(shape[4:])
+        raise FormatError(path, f"holds {count} values a voxel (shape {shape}); give one scalar volume", "multi-volume")
     if any(n > 1 for n in shape[3:]):
-        count = int(np.prod(shape[3:]))
-        raise FormatError(path, f"holds {count} volumes (shape {shape}); give one 3D volume a file", "multi-volume")
+        reason = f"holds {shape[3]} volumes (shape {shape}); one file is one 3D volume here, so split it"
+        raise FormatError(path, reason, "multi-volume")
     i, j, k = (*shape, 1)[:3]
     return i, j, k
+
+
+def _require_all_bytes(path: Path, image: Any, packed: bool) -> None:
+    """Raise FormatError where a file is too short for its header's sizes, before any memory is taken for them."""
+    stored = path.stat().st_size
+    needed = int(image.dataobj.offset) + math.prod(image.shape) * int(image.get_data_dtype().itemsize)
+    if needed > (stored * _DEFLATE_MOST if packed else stored):
+        raise FormatError(
+            path, f"the file ends after {stored} of {needed} bytes (cut off while copying?)", "partial-file"
+        )
 
 
 def _geometry(path: Path, image: Any) -> tuple[Geometry, tuple[Finding, ...]]:
@@ -194,15 +215,13 @@ def _geometry(path: Path, image: Any) -> tuple[Geometry, tuple[Finding, ...]]:
     if int(header["sform_code"]) <= 0 and int(header["qform_code"]) <= 0:
         text = "neither sform nor qform is set, so left and right are a guess"
         findings.append(Finding("missing-xform", Severity.WARNING, text))
-    if unit != 1.0:
-        text = f"lengths are in units of {unit:g} mm and were converted"
-        findings.append(Finding("converted-units", Severity.INFO, text, {"millimetres": unit}))
+    findings += converted(unit)
     try:
         geometry = _in_millimetres(image.affine, unit, shape)
-        if int(header["sform_code"]) > 0 and int(header["qform_code"]) > 0:
-            findings += _disagreement(geometry, _in_millimetres(header.get_qform(), unit, shape))
     except (GeometryError, ValueError) as error:
         raise FormatError(path, f"its position in space is unusable: {in_short(error)}", "bad-geometry") from error
+    if int(header["sform_code"]) > 0 and int(header["qform_code"]) > 0:
+        findings += _disagreement(geometry, header, unit)
     return geometry, (*findings, *skewed_axes(geometry))
 
 
@@ -210,12 +229,19 @@ def _in_millimetres(affine: NDArray[Any], unit: float, shape: tuple[int, int, in
     return Geometry(np.diag([unit, unit, unit, 1.0]) @ np.asarray(affine, dtype=np.float64), shape)
 
 
-def _disagreement(sform: Geometry, qform: Geometry) -> list[Finding]:
+def _disagreement(sform: Geometry, header: Any, unit: float) -> list[Finding]:
+    """The finding that the qform, which is not used, places the voxels elsewhere, where it does."""
+    values: dict[str, Any] = {"used": "sform"}
+    try:
+        qform = _in_millimetres(header.get_qform(), unit, sform.shape)
+    except (GeometryError, ValueError, HeaderDataError) as error:
+        text = f"the qform is unusable ({in_short(error)}); the sform is used"
+        return [Finding("sform-qform-disagreement", Severity.WARNING, text, values)]
     distance = sform.corner_distance(qform)
     if distance <= _AGREEMENT_MM:
         return []
     text = f"sform and qform place the corners up to {distance:.2f} mm apart; the sform is used"
-    return [Finding("sform-qform-disagreement", Severity.WARNING, text, {"mm": distance})]
+    return [Finding("sform-qform-disagreement", Severity.WARNING, text, {"mm": distance, **values})]
 
 
 def _scaling(image: Any) -> tuple[float, float]:
@@ -225,9 +251,10 @@ def _scaling(image: Any) -> tuple[float, float]:
 def _scaled(image: Any, raw: NDArray[Any]) -> NDArray[np.float32]:
     """float32 values [I, J, K] after scl_slope and scl_inter, which are applied in float64 slice by slice."""
     slope, inter = _scaling(image)
-    if (slope, inter) == (1.0, 0.0):
-        return raw.astype(np.float32, copy=False)
-    array = np.empty(raw.shape, dtype=np.float32, order="F")
-    for k in range(raw.shape[2]):
-        array[:, :, k] = raw[:, :, k].astype(np.float64) * slope + inter
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is infinite, and refused as such
+        if (slope, inter) == (1.0, 0.0):
+            return raw.astype(np.float32, copy=False)
+        array = np.empty(raw.shape, dtype=np.float32, order="F")
+        for k in range(raw.shape[2]):
+            array[:, :, k] = raw[:, :, k].astype(np.float64) * slope + inter
     return array

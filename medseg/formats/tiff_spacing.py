@@ -8,19 +8,13 @@ The resolution tags alone are about print, and taken for nothing.
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 from medseg.core.case import Finding, Severity
 from medseg.core.geometry import Triple
+from medseg.formats.lengths import millimetres
 
-# Units of length as ImageJ's users and OME's schema write them; case tells milli from mega, so it counts.
-_MILLIMETRES = {
-    "pm": 1e-9, "\u212b": 1e-7, "nm": 1e-6, "um": 1e-3, "mm": 1.0, "cm": 10.0, "dm": 100.0, "m": 1000.0,
-    "in": 25.4, "inch": 25.4, "nanometer": 1e-6, "micron": 1e-3, "microns": 1e-3, "micrometer": 1e-3,
-    "micrometre": 1e-3, "millimeter": 1.0, "millimetre": 1.0, "centimeter": 10.0, "meter": 1000.0,
-}  # fmt: skip
 _TIME = "T"
 
 _Sizes = tuple[float | None, float | None, float | None]
@@ -88,9 +82,7 @@ def _ome(text: str) -> _Sizes | None:
 
 def _size(value: Any, unit: Any) -> float | None:
     """A length in mm, None where it is none; ImageJ's own depths may be negative."""
-    # ImageJ writes the micro sign as an escape, others one of Unicode's two.
-    name = unicodedata.normalize("NFKC", str(unit).replace("\\u00B5", "\u00b5")).replace("\u03bc", "u").strip()
-    scale = _MILLIMETRES.get(name) or (_MILLIMETRES.get(name.lower()) if len(name) > 2 else None)
+    scale = millimetres(str(unit))
     if scale is None or not isinstance(value, int | float) or not math.isfinite(value) or value == 0:
         return None
     return abs(float(value)) * scale

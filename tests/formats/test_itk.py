@@ -111,3 +111,77 @@ def test_damaged_compressed_pixels_are_noticed(tmp_path: Path, suffix: str) -> N
     with pytest.raises(FormatError) as error:
         read(source)
     assert error.value.code == "partial-file"
+
+
+DIRECTIONS = "space directions: (0.5,0,0) (0,2,0) (0,0,3)\nspace origin: (1,2,3)\n"
+LPS = "space: left-posterior-superior\n"
+
+
+def by_hand(path: Path, fields: str, values: Any = range(24)) -> Path:
+    """A raw NRRD or MetaImage of 2 x 3 x 4 shorts with these header lines."""
+    if path.suffix == ".nrrd":
+        first, last = "NRRD0004\ntype: short\ndimension: 3\nsizes: 2 3 4\nendian: little\nencoding: raw\n", "\n"
+    else:
+        first, last = "ObjectType = Image\nNDims = 3\nBinaryData = True\n", "ElementDataFile = LOCAL\n"
+        fields += "DimSize = 2 3 4\nElementType = MET_SHORT\n"
+    path.write_bytes(f"{first}{fields}{last}".encode() + np.array(values, "<i2").tobytes())
+    return path
+
+
+def told(path: Path) -> tuple[tuple[float, ...], list[str]]:
+    scan = read(source_of(path))
+    assert read_labels(source_of(path)).geometry.same_grid(scan.volume.geometry, 0.0)
+    return scan.volume.geometry.spacing, [finding.code for finding in scan.findings]
+
+
+@pytest.mark.parametrize(
+    ("space", "codes"),
+    [
+        (LPS, []),
+        ("space: right-anterior-superior\n", []),
+        ("space: RAS\n", []),
+        ("space: scanner-xyz\n", ["missing-xform"]),
+        ("space dimension: 3\n", ["missing-xform"]),
+    ],
+)
+def test_an_nrrd_that_names_no_anatomical_space_is_told(tmp_path: Path, space: str, codes: list[str]) -> None:
+    path = by_hand(tmp_path / "a.nrrd", space + DIRECTIONS)
+    assert told(path) == ((0.5, 2, 3), codes)
+    first = read(source_of(path)).volume.geometry.origin
+    assert first == ((1, 2, 3) if "right" in space or "RAS" in space else (-1, -2, 3))
+
+
+def test_headers_without_a_spacing_are_told(tmp_path: Path) -> None:
+    assert told(by_hand(tmp_path / "a.nrrd", "")) == ((1, 1, 1), ["missing-xform", "unknown-spacing"])
+    assert told(by_hand(tmp_path / "b.nrrd", "spacings: nan nan nan\n"))[1] == ["missing-xform", "unknown-spacing"]
+    assert told(by_hand(tmp_path / "a.mha", "")) == ((1, 1, 1), ["unknown-spacing"])
+    assert told(by_hand(tmp_path / "b.mha", "ElementSize = 1 2 3\n")) == ((1, 2, 3), [])
+
+
+def test_other_units_become_millimetres(tmp_path: Path) -> None:
+    """ITK leaves them as they are, so that a micron would come out as a millimetre."""
+    nrrd = by_hand(tmp_path / "a.nrrd", LPS + 'space units: "um" "um" "um"\n' + DIRECTIONS)
+    assert told(nrrd) == (pytest.approx((5e-4, 2e-3, 3e-3)), ["converted-units"])
+    assert read(source_of(nrrd)).volume.geometry.origin == pytest.approx((-1e-3, -2e-3, 3e-3))
+    mha = by_hand(tmp_path / "a.mha", "DistanceUnits = cm\nElementSpacing = 1 2 3\n")
+    assert told(mha) == (pytest.approx((10, 20, 30)), ["converted-units"])
+    by_hand(tmp_path / "b.nrrd", LPS + 'space units: "um" "um" "mm"\n' + DIRECTIONS)
+    with pytest.raises(FormatError, match="different units") as error:
+        read(source_of(tmp_path / "b.nrrd"))
+    assert error.value.code == "bad-geometry"
+
+
+def test_sheared_axes_are_kept_and_told_and_coinciding_ones_refused(tmp_path: Path) -> None:
+    sheared = LPS + "space directions: (1,0,0) (0.5,2,0) (0,0,3)\nspace origin: (0,0,0)\n"
+    scan = read(source_of(by_hand(tmp_path / "a.nrrd", sheared)))
+    np.testing.assert_allclose(scan.volume.geometry.to_lps()[:3, :3], [[1, 0.5, 0], [0, 2, 0], [0, 0, 3]], atol=1e-9)
+    assert [finding.code for finding in scan.findings] == ["non-orthogonal-axes"]
+    matrix = "ElementSpacing = 1 2 3\nTransformMatrix = 1 0 0 0.3 1 0 0 0 1\n"
+    scan = read(source_of(by_hand(tmp_path / "a.mha", matrix)))
+    np.testing.assert_allclose(scan.volume.geometry.to_lps()[:3, :3], [[1, 0.6, 0], [0, 2, 0], [0, 0, 3]], atol=1e-9)
+    by_hand(tmp_path / "b.nrrd", LPS + "space directions: (1,0,0) (1,0,0) (0,0,3)\n")
+    by_hand(tmp_path / "b.mha", "ElementSpacing = 1 2 3\nTransformMatrix = 1 0 0 1 0 0 0 0 1\n")
+    for name in ("b.nrrd", "b.mha"):
+        with pytest.raises(FormatError) as error:
+            read(source_of(tmp_path / name))
+        assert error.value.code == "bad-geometry"

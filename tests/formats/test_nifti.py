@@ -82,6 +82,26 @@ def test_four_dimensions_are_refused(tmp_path: Path) -> None:
     assert refused(path) == "multi-volume"
 
 
+def test_vectors_are_refused_as_such(tmp_path: Path) -> None:
+    path = save(tmp_path / "field.nii.gz", np.zeros((2, 3, 4, 1, 3), np.float32), intent_code=1007)
+    with pytest.raises(FormatError, match="3 values a voxel") as error:
+        read(source_of(path))
+    assert error.value.code == "multi-volume"
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_sizes_beyond_the_file_are_refused_without_taking_memory(tmp_path: Path, suffix: str) -> None:
+    path = save(tmp_path / f"a{suffix}", np.zeros((2, 3, 4), np.uint8))
+    whole = bytearray(path.read_bytes() if suffix == ".nii" else gzip.decompress(path.read_bytes()))
+    whole[42:48] = np.array([30000] * 3, "<i2").tobytes()  # dim[1..3]: 27 TB
+    path.write_bytes(whole if suffix == ".nii" else gzip.compress(whole))
+    assert refused(path) == "partial-file"
+
+
+def test_values_beyond_32_bits_are_refused(tmp_path: Path) -> None:
+    assert refused(save(tmp_path / "a.nii.gz", np.full((2, 3, 4), 1e300))) == "not-finite"
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
     array = np.zeros((2, 3, 4), np.float32)
@@ -116,6 +136,22 @@ def test_disagreeing_transforms_are_told(tmp_path: Path) -> None:
     (finding,) = scan.findings
     assert finding.code == "sform-qform-disagreement"
     assert finding.values["mm"] == pytest.approx(5)
+    assert finding.values["used"] == "sform" and "the sform is used" in finding.message
+    np.testing.assert_allclose(scan.volume.geometry.affine, AFFINE)
+
+
+def test_an_unusable_qform_is_told_beside_a_sound_sform(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.zeros((2, 3, 4), np.uint8), AFFINE)
+    image.set_sform(AFFINE, code=1)
+    image.set_qform(AFFINE, code=1)
+    image.header["quatern_b"] = image.header["quatern_c"] = 3.0
+    path = tmp_path / "both.nii"
+    header = image.header.copy()
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    path.write_bytes(header.binaryblock + b"\0" * 4 + b"\0" * 24)
+    scan = read(source_of(path))
+    (finding,) = scan.findings
+    assert finding.code == "sform-qform-disagreement" and "qform is unusable" in finding.message
     np.testing.assert_allclose(scan.volume.geometry.affine, AFFINE)
 
 
