@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from medseg.core.case import Finding, Prediction, Severity, Source
 from medseg.core.errors import FormatError, UsageError
+from medseg.core.reading import Reading
 
 PREVIEWS = "previews"
 _LABELMAPS = (".nii.gz", ".png", ".tif")
@@ -32,11 +33,15 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which outputs beside the label map are wanted; `provenance` goes into DICOM SEG."""
+    """Which outputs beside the label map are wanted.
+
+    provenance goes into DICOM SEG; policy is what scans are read with (None: the default one).
+    """
 
     seg: bool
     previews: bool
     provenance: Mapping[str, str]
+    policy: Reading | None = None
 
 
 def targets_of(sources: Iterable[Source], output: Path) -> dict[str, Targets]:
@@ -81,17 +86,18 @@ def write_outputs(prediction: Prediction, targets: Targets, wanted: Wanted) -> t
     findings: list[Finding] = []
     path = formats.write_labelmap(prediction.labelmap, source, targets.stem)
     if wanted.seg and source.format == "dicom":
-        findings += _write_seg(prediction, targets.seg, wanted.provenance)
+        findings += _write_seg(prediction, targets.seg, wanted)
     if wanted.previews:
         findings += _write_preview(prediction, targets.preview)
     return path, findings
 
 
-def _write_seg(prediction: Prediction, path: Path, provenance: Mapping[str, str]) -> list[Finding]:
+def _write_seg(prediction: Prediction, path: Path, wanted: Wanted) -> list[Finding]:
     from medseg.formats.dicom_seg import write_segmentation
 
     try:
-        write_segmentation(prediction.labelmap, prediction.scan.source, path, provenance)
+        source = prediction.scan.source
+        write_segmentation(prediction.labelmap, source, path, wanted.provenance, wanted.policy)
     except FormatError as error:
         return [Finding(error.code, Severity.WARNING, f"no DICOM SEG: {error.reason}")]
     except Exception as error:  # a good label map is worth more than a reason to throw it away

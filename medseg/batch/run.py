@@ -15,6 +15,7 @@ from medseg.batch.results import BatchResult, ScanResult, previous_outputs, prin
 from medseg.core.case import Finding, Prediction, Scan, Severity, Source, Status
 from medseg.core.errors import FormatError, MedsegError, UsageError
 from medseg.core.events import Listener, Message, Progress
+from medseg.core.reading import Reading, refused_by_all
 
 if TYPE_CHECKING:
     from medseg.bundle import Bundle
@@ -47,6 +48,7 @@ class _Run:
     """What stays the same for all scans of one run."""
 
     predictor: ScanPredictor
+    sources: Sequence[Source]
     root: Path
     output: Path
     targets: dict[str, Targets]
@@ -71,11 +73,14 @@ def predict_folder(
     labels = tuple(label.name for label in bundle.task.label_table())
     run = _Run(
         predictor=predictor,
+        sources=sources,
         root=scans if scans.is_dir() else scans.parent,
         output=output,
         targets=targets_of(sources, output),
         earlier=frozenset(previous_outputs(output)),
-        wanted=Wanted(options.seg, options.previews, {"model": bundle.hash, "task": bundle.task.name}),
+        wanted=Wanted(
+            options.seg, options.previews, {"model": bundle.hash, "task": bundle.task.name}, bundle.task.reading
+        ),
         listener=listener,
         tracebacks=options.tracebacks,
     )
@@ -90,9 +95,9 @@ def predict_folder(
     try:
         _tell(listener, rows, len(sources), 0.0)
         started = time.monotonic()
-        reading = _read_later(reader, sources, 0)
+        reading = _read_later(run, reader, 0)
         for place, source in enumerate(sources):
-            current, reading = reading, _read_later(reader, sources, place + 1)
+            current, reading = reading, _read_later(run, reader, place + 1)
             rows.append(_one_scan(run, source, current))
             write_results(result())
             _tell(listener, rows, len(sources), time.monotonic() - started)
@@ -134,18 +139,18 @@ def _within(source: Source, folder: Path) -> bool:
 # ---- one scan -------------------------------------------------------------------------------
 
 
-def _read_later(reader: ThreadPoolExecutor, sources: Sequence[Source], place: int) -> Future[tuple[Scan, float]] | None:
+def _read_later(run: _Run, reader: ThreadPoolExecutor, place: int) -> Future[tuple[Scan, float]] | None:
     """Start reading scan `place` in the reader's thread, unless there is none or it is known to be unusable."""
-    if place >= len(sources) or _error_of(sources[place].findings) is not None:
+    if place >= len(run.sources) or refused_by_all(run.sources[place]) is not None:
         return None
-    return reader.submit(_read, sources[place])
+    return reader.submit(_read, run.sources[place], run.predictor.bundle.task.reading)
 
 
-def _read(source: Source) -> tuple[Scan, float]:
+def _read(source: Source, policy: Reading) -> tuple[Scan, float]:
     from medseg import formats
 
     started = time.monotonic()
-    return formats.read(source), time.monotonic() - started
+    return formats.read(source, policy), time.monotonic() - started
 
 
 def _one_scan(run: _Run, source: Source, reading: Future[tuple[Scan, float]] | None) -> ScanResult:
@@ -180,7 +185,7 @@ def _segment(run: _Run, scan: Scan) -> ScanResult:
 
 
 def _unusable(run: _Run, source: Source) -> ScanResult:
-    finding = _error_of(source.findings)
+    finding = refused_by_all(source)
     if finding is None:
         return _row(run, source, Status.FAILED, _STOPPED)
     status = Status.FAILED if finding.code in _BROKEN else Status.REFUSED
@@ -215,10 +220,6 @@ def _row(
         reason=printable(" ".join(reason.split())),
         findings=tuple(codes),
     )
-
-
-def _error_of(findings: Sequence[Finding]) -> Finding | None:
-    return next((finding for finding in findings if finding.severity == Severity.ERROR), None)
 
 
 def _tell(listener: Listener, rows: Sequence[ScanResult], total: int, elapsed: float) -> None:

@@ -45,7 +45,9 @@ class Source:
 
     path: the file, or the folder that holds the series; files: all of them, in slice order for
     DICOM; format: a key of `medseg.formats.FORMATS`; name: relative path without extension,
-    unique within one discovery, posix separators; uid: SeriesInstanceUID where there is one.
+    unique within one discovery, posix separators; uid: SeriesInstanceUID where there is one;
+    frames: (place in `files`, frame from 0) of what belongs to it, where its files hold more than
+    this one volume; identifiers: what its header says of the patient, which no output may repeat.
     """
 
     path: Path
@@ -55,6 +57,8 @@ class Source:
     modality: str | None = None
     uid: str | None = None
     findings: tuple[Finding, ...] = ()
+    frames: tuple[tuple[int, int], ...] = ()
+    identifiers: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from medseg.core.errors import TaskError
 from medseg.core.labels import Code, Label, default_color
+from medseg.core.reading import Reading
 
 NONZERO = "nonzero"
 Modality = Literal["CT", "MR", "PT", "microscopy", "photo", "other"]
@@ -36,11 +38,23 @@ class LabelSpec(_Strict):
 
     value: Annotated[int, Field(ge=1, le=254)] | None = None
     sources: list[Annotated[int, Field(ge=1)]] | Literal["nonzero"] | None = None
+    names: list[str] | None = None  # regular expressions for its names in DICOM SEG and RTSTRUCT
     mirror: str | None = None
     color: tuple[int, int, int] | None = None
     category: CodeSpec | None = None
     type: CodeSpec | None = None
     modifier: CodeSpec | None = None
+
+    @field_validator("names", mode="before")
+    @classmethod
+    def _expressions(cls, given: Any) -> Any:
+        names = [given] if isinstance(given, str) else given
+        for name in names if isinstance(names, list) else ():
+            try:
+                re.compile(str(name))
+            except re.error as error:
+                raise ValueError(f"{name!r} is not a regular expression ({error})") from error
+        return names
 
 
 def _label_spec(given: Any) -> Any:
@@ -115,7 +129,8 @@ class Task(_Strict):
 
     labels: name -> LabelSpec in the order of their values; ignore: the source value of voxels that
     neither train nor score; undeclared: what a source value that no label names means.
-    plan: overrides for the planner, as `--set key=value` gives them.
+    reading: what is done about odd DICOM series; plan: overrides for the planner, as `--set key=value`
+    gives them.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -130,6 +145,7 @@ class Task(_Strict):
     split: SplitSpec = SplitSpec()
     postprocess: PostprocessSpec = PostprocessSpec()
     limits: LimitsSpec = LimitsSpec()
+    reading: Reading = Reading()
     time_budget: Annotated[float, Field(gt=0)] | None = None  # seconds, where the user gives none
     plan: dict[str, Any] = {}
 
@@ -183,6 +199,7 @@ def _label(name: str, place: int, spec: LabelSpec) -> Label:
         category=spec.category.code() if spec.category else None,
         type=spec.type.code() if spec.type else None,
         modifier=spec.modifier.code() if spec.modifier else None,
+        names=tuple(spec.names or ()),
     )
 
 
@@ -249,7 +266,7 @@ def load_task(path: Path) -> Task:
 
 def _sentence(origin: str, problem: Any) -> str:
     place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{origin}: unknown key {place!r}{_did_you_mean(problem['loc'])}"
     text = str(problem["msg"]).removeprefix("Value error, ")
     return f"{origin}: {place}: {text}" if place else f"{origin}: {text}"
@@ -259,5 +276,6 @@ def _did_you_mean(location: tuple[Any, ...]) -> str:
     rooms: dict[str, type[BaseModel]] = {
         "data": DataSpec, "split": SplitSpec, "postprocess": PostprocessSpec, "limits": LimitsSpec, "labels": LabelSpec,
     }  # fmt: skip
-    model: type[BaseModel] = Task if len(location) == 1 else rooms.get(str(location[0]), Task)
-    return f"; allowed are {', '.join(model.model_fields)}"
+    room = Task if len(location) == 1 else rooms.get(str(location[0]), Task)
+    names = [field.name for field in fields(Reading)] if location[:-1] == ("reading",) else list(room.model_fields)
+    return f"; allowed are {', '.join(names)}"

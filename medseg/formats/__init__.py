@@ -10,11 +10,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from medseg.core.case import Finding, Scan, Severity, Source
+from medseg.core.case import Scan, Source
 from medseg.core.errors import FormatError
+from medseg.core.reading import Reading, refused_by_all
 from medseg.core.volume import LabelMap, Volume
 
-# A module of this table offers read(source) -> Scan and read_labels(source) -> LabelMap.
+# A module of this table offers read(source) -> Scan (dicom: read(source, policy)) and read_labels(source) -> LabelMap.
 FORMATS: dict[str, str] = {
     "nifti": "medseg.formats.nifti",
     "itk": "medseg.formats.itk",
@@ -45,13 +46,16 @@ def source_of(path: Path) -> Source:
     return one_source(Path(path))
 
 
-def read(source: Source) -> Scan:
+def read(source: Source, policy: Reading | None = None) -> Scan:
     """Read a scan: float32 volume [C, I, J, K] on its exact grid, with all that is odd about it.
 
+    policy: what is done about odd DICOM series (a task's `reading`); None is the safe default.
     Raises FormatError (path, reason, code) where it is broken or would come out wrong.
     """
     _refuse_known_errors(source)
-    scan: Scan = _module(source).read(source)
+    module = _module(source)
+    # Only DICOM comes slice by slice, so only there is something to decide.
+    scan: Scan = module.read(source, policy or Reading()) if source.format == "dicom" else module.read(source)
     return scan
 
 
@@ -112,6 +116,6 @@ def _module(source: Source) -> Any:
 
 
 def _refuse_known_errors(source: Source) -> None:
-    problem: Finding | None = next((f for f in source.findings if f.severity is Severity.ERROR), None)
+    problem = refused_by_all(source)
     if problem is not None:
         raise FormatError(source.path, problem.message, problem.code)

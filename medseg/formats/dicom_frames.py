@@ -20,17 +20,24 @@ from medseg.core.errors import FormatError
 from medseg.formats.checks import in_short, require_content
 from medseg.formats.quiet import quiet
 
+# What a header says of the patient; no output repeats it.
+IDENTIFYING_TAGS = (
+    "PatientName", "PatientID", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName", "PatientBirthDate",
+    "PatientMotherBirthName",
+)  # fmt: skip
+
 # What of a header is needed to group, order and judge objects; the rest is skipped while parsing.
 HEADER_TAGS = [
     "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID",
     "FrameOfReferenceUID", "Modality", "SeriesNumber", "SeriesDescription", "InstanceNumber", "AcquisitionNumber",
     "AcquisitionTime", "ContentTime", "EchoTime", "EchoNumbers", "TemporalPositionIdentifier", "TriggerTime",
-    "DiffusionBValue", "NominalPercentageOfCardiacPhase", "SliceThickness", "SpacingBetweenSlices",
-    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "NumberOfFrames",
+    "DiffusionBValue", "DiffusionGradientOrientation", "NominalPercentageOfCardiacPhase", "SliceThickness",
+    "SpacingBetweenSlices", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing",
+    "Rows", "Columns", "NumberOfFrames",
     "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
     "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "RescaleType", "Units",
     "ModalityLUTSequence", "LossyImageCompression", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence", "BurnedInAnnotation", *IDENTIFYING_TAGS,
 ]  # fmt: skip
 
 # What may tell images at one position from one another: keyword -> the word for it.
@@ -38,6 +45,7 @@ _STAMPS = {
     "EchoTime": "echo time",
     "EffectiveEchoTime": "echo time",
     "DiffusionBValue": "b-value",
+    "DiffusionGradientOrientation": "diffusion direction",
     "TemporalPositionIdentifier": "temporal position",
     "TemporalPositionIndex": "temporal position",
     "NominalPercentageOfCardiacPhase": "cardiac phase",
@@ -46,6 +54,7 @@ _STAMPS = {
     "ImageType": "image type",
     "FrameType": "image type",
     "AcquisitionTime": "acquisition time",
+    "ContentTime": "content time",
 }
 
 
@@ -58,8 +67,8 @@ class Frame:
 
     number: its place in the file, from 0; size: (rows, columns); position: LPS+ mm of the first
     pixel's centre; orientation: cosines of a row's and of a column's direction; spacing: mm between
-    (rows, columns); thickness: mm; slope, intercept: stored number -> value; stamps: what tells it
-    from other frames at the same position, as (word, value).
+    (rows, columns); thickness: mm; slope, intercept: stored number -> value; samples: values a pixel
+    (3 in colour); stamps: what tells it from other frames at the same position, as (word, value).
     """
 
     path: Path
@@ -72,6 +81,7 @@ class Frame:
     thickness: float | None
     slope: float
     intercept: float
+    samples: int
     stamps: tuple[tuple[str, str], ...]
 
 
@@ -137,7 +147,7 @@ def _frames(dataset: Dataset, path: Path) -> Iterator[Frame]:
     if per_frame and len(per_frame) != count:
         raise ValueError(f"{count} frames but {len(per_frame)} descriptions of frames")
     shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or ()), Dataset())
-    for number in range(count if per_frame else 1):
+    for number in range(count):
         # The most specific place comes first: this frame, all frames, the object itself.
         places = [*_groups(per_frame[number]), *_groups(shared)] if per_frame else []
         # Without functional groups only a single frame's position is known; a stack's would be a guess.
@@ -150,6 +160,8 @@ def _groups(item: Dataset) -> Iterator[Dataset]:
     for element in item:
         if element.VR == "SQ" and element.value:
             yield element.value[0]
+            if element.keyword == "MRDiffusionSequence":  # the gradient's direction is one level further down
+                yield from _groups(element.value[0])
 
 
 def _frame(dataset: Dataset, path: Path, number: int, places: Sequence[Dataset]) -> Frame:
@@ -162,11 +174,18 @@ def _frame(dataset: Dataset, path: Path, number: int, places: Sequence[Dataset])
         size=(int(dataset.Rows), int(dataset.Columns)),
         position=_numbers(places, "ImagePositionPatient", 3),
         orientation=_numbers(places, "ImageOrientationPatient", 6),
-        spacing=_numbers(places, "PixelSpacing", 2),
+        spacing=_numbers(places, "PixelSpacing", 2) or _numbers(places, "ImagerPixelSpacing", 2),
         thickness=abs(thickness[0]) if thickness and thickness[0] else None,
         slope=slope[0] if slope else 1.0,
         intercept=intercept[0] if intercept else 0.0,
+        samples=_samples(dataset),
         stamps=tuple(_stamps(places)),
+    )
+
+
+def _samples(dataset: Dataset) -> int:
+    return (
+        3 if text(dataset, "PhotometricInterpretation") == "PALETTE COLOR" else int(dataset.get("SamplesPerPixel") or 1)
     )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -14,9 +14,11 @@ from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from medseg.core.case import Finding, Severity, Source
 from medseg.core.errors import FormatError
+from medseg.core.reading import Reading
 from medseg.formats.checks import in_short
-from medseg.formats.dicom_frames import Frame, frames_of, read_dataset, sound_header, text
+from medseg.formats.dicom_frames import IDENTIFYING_TAGS, Frame, frames_of, read_dataset, sound_header, text
 from medseg.formats.dicom_stack import clusters, stack
+from medseg.formats.dicom_volumes import split
 from medseg.formats.quiet import quiet
 
 _READERS = 8
@@ -56,23 +58,19 @@ def find_series(paths: Sequence[Path], root: Path) -> list[Source]:
         headers = [result for result in results if isinstance(result, Header)]
         sources = [_broken(error, root) for error in results if isinstance(error, FormatError)]
         for folder, group in _groups(headers):
-            sources += _series(folder, group, root)
+            sources += _series(folder, group, _series_name(folder, group[0], root))
     return sources
 
 
-def source_of_file(path: Path, name: str) -> Source:
-    """One DICOM file as a scan of its own. Raises FormatError where it is no DICOM file."""
+def sources_of_file(path: Path, name: str) -> list[Source]:
+    """The volumes in one DICOM file: one, or more in an enhanced one. Raises FormatError where it is no DICOM file."""
     with quiet():
         result = _header(path)
         if result is None:
             raise FormatError(path, "is no scan (DICOM, NIfTI, NRRD, MetaImage, PNG, JPEG or TIFF)")
         if isinstance(result, FormatError):
             raise result
-        problem = refusal(result.dataset)
-        if problem is not None:
-            return _source(path, [path], name, result, (problem,))
-        _, findings = _ordered([result])
-        return _source(path, [path], name, result, findings)
+        return _series(path, [result], name)
 
 
 def refusal(dataset: Dataset) -> Finding | None:
@@ -96,9 +94,6 @@ def _refusal(dataset: Dataset) -> Finding | None:
         return _error("not-an-image", f"is not an image but {name or 'an object without pixels'}")
     if "LOCALIZER" in [str(part).upper() for part in (dataset.get("ImageType") or ())]:
         return _error("localizer", "is a localizer (scout), not the scan itself")
-    photometric = text(dataset, "PhotometricInterpretation")
-    if int(dataset.get("SamplesPerPixel") or 1) > 1 or photometric == "PALETTE COLOR":
-        return _error("color", f"is a colour image ({photometric}), which holds no intensities to segment")
     if dataset.get("ModalityLUTSequence"):
         return _error("unsupported-syntax", "its values go through a modality look-up table, which is not supported")
     return None
@@ -178,8 +173,8 @@ def _one_acquisition(groups: Sequence[tuple[Path, Sequence[Header]]]) -> bool:
     return one_grid and one_object_each and len(clusters(frames)) == len(frames)
 
 
-def _series(folder: Path, group: Sequence[Header], root: Path) -> list[Source]:
-    """One Source for the images of a series, and one for each kind of object in it that cannot be used."""
+def _series(path: Path, group: Sequence[Header], name: str) -> list[Source]:
+    """One Source for each volume of a series, and one for each kind of object in it that cannot be used."""
     kinds: dict[str, list[tuple[Header, Finding]]] = {}
     images: list[Header] = []
     for header in group:
@@ -188,32 +183,48 @@ def _series(folder: Path, group: Sequence[Header], root: Path) -> list[Source]:
             images.append(header)
         else:
             kinds.setdefault(problem.code, []).append((header, problem))
-    name = _series_name(folder, group[0], root)
-    sources: list[Source] = []
-    if images:
-        files, findings = _ordered(images)
-        sources.append(_source(folder, files, name, images[0], findings))
+    sources = _volumes(path, images, name) if images else []
     for number, (code, members) in enumerate(sorted(kinds.items())):
         own = name if not images and number == 0 else f"{name}-{code}"
         files = sorted(header.path for header, _ in members)
-        sources.append(_source(folder, files, own, members[0][0], (members[0][1],)))
+        sources.append(_source(path, files, own, members[0][0], (members[0][1],)))
     return sources
 
 
-def _ordered(images: Sequence[Header]) -> tuple[list[Path], tuple[Finding, ...]]:
-    """Files of a series in slice order without duplicates, and what is odd about them."""
+def _volumes(path: Path, images: Sequence[Header], name: str) -> list[Source]:
+    """The volumes of a series: files in slice order without duplicates, and what is odd about each."""
     frames: list[Frame] = []
-    findings: list[Finding] = []
+    broken: list[Finding] = []
     for header in sorted(images, key=lambda image: image.path):
         try:
             frames += frames_of(header.dataset, header.path)
         except FormatError as error:
-            findings.append(_error(error.code, f"{header.path.name}: {error.reason}"))
-    if findings or not frames:
-        return sorted(header.path for header in images), tuple(findings)
-    frames, dropped = _without_copies(frames)
-    ordered = stack(frames)
-    return list(dict.fromkeys(frame.path for frame in ordered.frames)), (*dropped, *ordered.findings)
+            broken.append(_error(error.code, f"{header.path.name}: {error.reason}"))
+    if broken or not frames:
+        return [_source(path, sorted(header.path for header in images), name, images[0], tuple(broken))]
+    unique, dropped = _without_copies(frames)
+    parts = split(unique)
+    sources: list[Source] = []
+    for number, part in enumerate(parts, start=1):
+        ordered = stack(part.frames, Reading())
+        files = list(dict.fromkeys(frame.path for frame in ordered.frames))
+        source = _source(
+            path,
+            files,
+            name if len(parts) == 1 else f"{name}-{number}",
+            next(header for header in images if header.path == files[0]),
+            (*dropped, *part.findings, *ordered.findings),
+        )
+        sources.append(replace(source, frames=_some_of(files, part.frames, frames)))
+    return sources
+
+
+def _some_of(files: Sequence[Path], own: Sequence[Frame], all_frames: Sequence[Frame]) -> tuple[tuple[int, int], ...]:
+    """(place of the file, frame) of a volume's frames; nothing where it has every frame of its files."""
+    places = {path: place for place, path in enumerate(files)}
+    if len(own) == sum(frame.path in places for frame in all_frames):
+        return ()
+    return tuple(sorted((places[frame.path], frame.number) for frame in own))
 
 
 def _without_copies(frames: Sequence[Frame]) -> tuple[list[Frame], list[Finding]]:
@@ -266,7 +277,10 @@ def _series_name(folder: Path, header: Header, root: Path) -> str:
 
 def _source(path: Path, files: Sequence[Path], name: str, header: Header, findings: tuple[Finding, ...]) -> Source:
     modality = text(header.dataset, "Modality") or None
-    return Source(path, tuple(files), "dicom", name, modality, header.uid or None, findings)
+    given = (text(header.dataset, keyword) for keyword in IDENTIFYING_TAGS)
+    identifiers = tuple(dict.fromkeys(value for value in given if value))
+    uid = header.uid or None
+    return Source(path, tuple(files), "dicom", name, modality, uid, findings, identifiers=identifiers)
 
 
 def _broken(error: FormatError, root: Path) -> Source:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.pixels import get_decoder
+from pydicom.pixels import apply_color_lut, get_decoder
 from pydicom.uid import (
     UID,
     ExplicitVRBigEndian,
@@ -46,7 +46,7 @@ class Padding:
 
 
 def stored_frames(dataset: Dataset, path: Path) -> Iterator[NDArray[Any]]:
-    """Each frame's stored numbers [rows, columns], in the order of the file.
+    """Each frame's stored numbers [rows, columns], in colour [rows, columns, 3] as RGB, in the order of the file.
 
     Raises FormatError: partial-file where pixels are missing, unsupported-syntax where nothing decodes them.
     """
@@ -62,7 +62,7 @@ def stored_frames(dataset: Dataset, path: Path) -> Iterator[NDArray[Any]]:
     with quiet():
         try:
             for array in _with_pydicom(dataset, syntax):
-                yield _significant(array, dataset) if _keeps_unused_bits(syntax) else array
+                yield _significant(array, dataset) if array.ndim == 2 and _keeps_unused_bits(syntax) else array
                 done += 1
             if done == frames:
                 return
@@ -77,8 +77,12 @@ def stored_frames(dataset: Dataset, path: Path) -> Iterator[NDArray[Any]]:
 def to_values(stored: NDArray[Any], dataset: Dataset, frame: Frame, out: NDArray[np.float32]) -> Padding | None:
     """Write a frame's values into `out` [rows, columns] (float32): inverted where MONOCHROME1, then rescaled.
 
-    Returns what of it is padding (PS3.3 C.7.5.1.1.2), None where nothing is.
+    Colours [rows, columns, 3] are written as they are. Returns what of it is padding (PS3.3 C.7.5.1.1.2),
+    None where nothing is.
     """
+    if stored.ndim == 3:
+        out[...] = stored
+        return None
     limits = _padding_limits(dataset)
     inverted = text(dataset, "PhotometricInterpretation") == "MONOCHROME1"
     total = sum(_stored_range(dataset))
@@ -173,14 +177,16 @@ def _significant(stored: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
 
 
 def _with_pydicom(dataset: Dataset, syntax: UID) -> Iterator[NDArray[Any]]:
-    """Frame by frame, so that a long file never lies decoded twice in memory; `raw`: no colour conversion."""
-    decoded = get_decoder(syntax).iter_array(dataset, raw=True)
+    """Frame by frame, so that a long file never lies decoded twice in memory; colours as RGB."""
+    palette = text(dataset, "PhotometricInterpretation") == "PALETTE COLOR"
+    coloured = int(dataset.get("SamplesPerPixel") or 1) > 1
+    decoded = get_decoder(syntax).iter_array(dataset, raw=not coloured)
     while True:
         with without_chatter() if syntax.is_encapsulated else nullcontext():
             item = next(decoded, None)
         if item is None:
             return
-        yield item[0]
+        yield apply_color_lut(item[0], dataset)[..., :3] if palette else item[0]
 
 
 def _with_simpleitk(dataset: Dataset, path: Path, reason: str) -> Iterator[NDArray[Any]]:
@@ -199,9 +205,10 @@ def _with_simpleitk(dataset: Dataset, path: Path, reason: str) -> Iterator[NDArr
     except RuntimeError as error:
         raise FormatError(path, f"no installed decoder reads its pixels ({reason})", "unsupported-syntax") from error
     rows, columns = int(dataset.Rows), int(dataset.Columns)
-    if stored.size != rows * columns * int(dataset.get("NumberOfFrames") or 1):
+    samples = int(dataset.get("SamplesPerPixel") or 1)
+    if stored.size != rows * columns * samples * int(dataset.get("NumberOfFrames") or 1):
         raise FormatError(path, f"no installed decoder reads its pixels ({reason})", "unsupported-syntax")
-    yield from stored.reshape(-1, rows, columns)
+    yield from stored.reshape(-1, rows, columns, *([samples] if samples > 1 else []))
 
 
 def _pixels_alone(dataset: Dataset) -> Dataset:

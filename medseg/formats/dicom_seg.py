@@ -19,6 +19,7 @@ from medseg.core.case import Source
 from medseg.core.errors import FormatError
 from medseg.core.files import atomic
 from medseg.core.labels import Code, Label
+from medseg.core.reading import Reading
 from medseg.core.version import VERSION
 from medseg.core.volume import LabelMap
 from medseg.formats.checks import in_short, storable_labels
@@ -40,11 +41,15 @@ _SERIES_NUMBER = 300
 _SHORT, _LONG = 16, 64  # characters of the value representations CS/SH and LO
 
 
-def write_segmentation(labelmap: LabelMap, source: Source, path: Path, provenance: Mapping[str, str]) -> None:
+def write_segmentation(
+    labelmap: LabelMap, source: Source, path: Path, provenance: Mapping[str, str], policy: Reading | None = None
+) -> None:
     """Write `labelmap` (on the grid of the DICOM `source`) as a BINARY segmentation, one segment a label.
 
-    provenance: what made it (model, task, …); it goes into the algorithm's parameters. A label map
-    without foreground becomes an explicit negative: every segment is described, every frame empty.
+    provenance: what made it (model, task, …); it goes into the algorithm's parameters. policy: what
+    the source was read with; where that put its slices onto another grid, the labels are brought back
+    to the slices. A label map without foreground becomes an explicit negative: every segment is
+    described, every frame empty.
 
     Raises FormatError: missing-uids where the source lacks a UID that the object must refer to,
     grid-mismatch where the label map is not on its grid.
@@ -52,14 +57,17 @@ def write_segmentation(labelmap: LabelMap, source: Source, path: Path, provenanc
     if source.format != "dicom":
         raise FormatError(source.path, "only DICOM sources can have a DICOM segmentation", "missing-uids")
     with quiet():
-        ordered, geometry = arranged(source)
+        ordered, geometry = arranged(source, policy or Reading())
         if not labelmap.geometry.same_grid(geometry):
             raise FormatError(path, f"the label map is not on the grid of {source.path}", "grid-mismatch")
         labels = labelmap.labels or _unnamed(labelmap)
         if not labels:
             raise FormatError(path, "a segmentation needs at least one named label", "undeclared-label")
         images = _source_images(source, ordered.frames)
-        frames = _in_source_order(_segment_numbers(labelmap, labels, path), ordered.frames)
+        slices = _segment_numbers(labelmap, labels, path)
+        if ordered.reslicing is not None:
+            slices = ordered.reslicing.labels_to_slices(slices)
+        frames = _in_source_order(slices, ordered.frames, images)
         try:
             segmentation = _segmentation(images, frames, labels, provenance)
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # what highdicom raises for odd sources
@@ -138,11 +146,13 @@ def _segment_numbers(labelmap: LabelMap, labels: Sequence[Label], path: Path) ->
     return np.ascontiguousarray(table[values.transpose(2, 1, 0)])
 
 
-def _in_source_order(slices: NDArray[Any], frames: Sequence[Frame]) -> NDArray[Any]:
-    """Slices in the order of the frames in their file: for single-frame files that is the slice order already."""
-    if len({frame.path for frame in frames}) == len(frames):
+def _in_source_order(slices: NDArray[Any], frames: Sequence[Frame], images: Sequence[Dataset]) -> NDArray[Any]:
+    """Slices in the order of the frames in their file, empty where a frame belongs to another volume."""
+    if len(images) == len(frames):  # single-frame files are in slice order already
         return slices
-    return slices[np.argsort([frame.number for frame in frames])]
+    ordered = np.zeros((int(images[0].NumberOfFrames), *slices.shape[1:]), dtype=slices.dtype)
+    ordered[[frame.number for frame in frames]] = slices
+    return ordered
 
 
 def _source_images(source: Source, frames: Sequence[Frame]) -> list[Dataset]:

@@ -1,7 +1,8 @@
-"""From frames in any order to one regular grid, or the reason why there is none.
+"""From frames in any order to one grid, or the reason why there is none.
 
-Slices are ordered by their position along the slice normal; every gap is looked at. Positions are
-DICOM's: LPS+ mm.
+Slices are ordered by their position along the slice normal; every gap is looked at. Slices that are
+tilted or unevenly spaced are brought onto a rectilinear grid, kept as they are, or refused, as the
+task's policy says. Positions are DICOM's: LPS+ mm.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from numpy.typing import NDArray
 
 from medseg.core.case import Finding, Severity
 from medseg.core.geometry import Geometry, GeometryError
+from medseg.core.reading import POLICIES, Reading
 from medseg.formats.dicom_frames import Frame
+from medseg.formats.dicom_reslice import Reslicing, reslicing
 
 Float = NDArray[np.float64]
 
 # Direction cosines of one series differ by rounding only: 1e-3 moves a voxel 250 mm away by a quarter mm.
-_COSINE = 1e-3
+COSINE = 1e-3
 _SPACING_RATIO = 1e-3
 # A slice may lie this far from its place on a regular grid: headers round positions, some to 0.1 mm.
 _OFF_GRID_MM = 0.1
@@ -33,18 +36,22 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stack:
-    """Frames in slice order with their grid: i along a row, j along a column, k along the normal.
+    """Frames in slice order with the grid of their volume: i along a row, j along a column, k along the normal.
 
-    geometry is None where one of the findings is an error.
+    geometry is None where one of the findings is an error; reslicing tells how the slices lie in that
+    grid where they are not its planes, None where they are.
     """
 
     frames: tuple[Frame, ...]
     geometry: Geometry | None
     findings: tuple[Finding, ...]
+    reslicing: Reslicing | None = None
 
 
-def stack(frames: Sequence[Frame]) -> Stack:
-    """Order frames along their normal and check that they make one regular, rectangular grid."""
+def stack(frames: Sequence[Frame], policy: Reading) -> Stack:
+    """Order frames along their normal and put them on one grid, as far as `policy` allows."""
+    if len(frames) == 1 and frames[0].position is None and frames[0].orientation is None:
+        return _placeless(frames[0])
     problem = _incomplete(frames) or _mixed(frames)
     if problem is not None:
         return Stack(tuple(frames), None, (problem,))
@@ -55,12 +62,48 @@ def stack(frames: Sequence[Frame]) -> Stack:
     frames, along = tuple(frames[n] for n in order), along[order]
     positions = np.array([frame.position for frame in frames], dtype=np.float64)  # [K, 3]
     problem = _same_place(frames, clusters(frames))
-    findings = [problem] if problem else _tilt(frames, positions, along, (row, column)) + _spacing(along, normal)
-    if any(finding.severity is Severity.ERROR for finding in findings):
-        return Stack(frames, None, tuple(findings))
-    step, unknown = _step(frames, along)
-    geometry, broken = _grid(frames, (row, column, normal), step)
-    return Stack(frames, geometry, (*findings, *unknown, *broken))
+    found = [problem] if problem else _tilt(frames, positions, along, (row, column)) + _spacing(along, normal)
+    found = [_judged(finding, along, policy) for finding in found]
+    if any(finding.severity is Severity.ERROR for finding in found):
+        return Stack(frames, None, tuple(found))
+    if any(POLICIES.get(f.code) and f.values["policy"] == "repair" for f in found if f.severity is Severity.WARNING):
+        spacing = frames[0].spacing or (1.0, 1.0)
+        repair = reslicing(positions, (row, column, normal), spacing, frames[0].size)
+        return Stack(frames, repair.grid, tuple(found), repair)
+    through, unknown = _through(frames, positions, normal)
+    geometry, broken = _grid(frames, (row, column, through))
+    return Stack(frames, geometry, (*found, *unknown, *broken))
+
+
+def _placeless(frame: Frame) -> Stack:
+    """A picture (secondary capture, photograph, radiograph): no place in the body is known, as for any picture file."""
+    between_rows, between_columns = frame.spacing or (1.0, 1.0)
+    text = "a single image without a position in the body; it is taken as a picture"
+    findings = [Finding("missing-geometry", Severity.WARNING, text)]
+    if frame.spacing is None:
+        findings.append(Finding("unknown-spacing", Severity.INFO, "it has no PixelSpacing; pixels count as 1 mm"))
+    geometry = Geometry.from_spacing((between_rows, between_columns, 1.0), (*frame.size, 1))
+    return Stack((frame,), geometry, tuple(findings))
+
+
+def _judged(finding: Finding, along: Float, policy: Reading) -> Finding:
+    """A finding about tilt or distances as the policy weighs it: an error where the series is refused."""
+    if finding.code not in POLICIES or finding.severity is Severity.INFO:
+        return finding
+    widest, action = float(np.diff(along).max()), policy.policy(finding.code)
+    message, severity = finding.message, Severity.WARNING
+    if finding.code != "gantry-tilt" and widest > policy.largest_gap:
+        message, severity, action = (
+            f"{message}; {widest:g} mm is more than the {policy.largest_gap:g} mm that reading.largest_gap allows",
+            Severity.ERROR,
+            "refuse",
+        )
+    elif action == "refuse":
+        severity = Severity.ERROR
+    else:
+        done = "they were resampled onto a rectilinear grid" if action == "repair" else "they are taken as they are"
+        message = f"{message}; {done}"
+    return Finding(finding.code, severity, message, {**finding.values, "policy": action})
 
 
 def clusters(frames: Sequence[Frame]) -> list[list[Frame]]:
@@ -77,6 +120,10 @@ def _error(code: str, message: str, **values: Any) -> Finding:
     return Finding(code, Severity.ERROR, message, values)
 
 
+def _warning(code: str, message: str, **values: Any) -> Finding:
+    return Finding(code, Severity.WARNING, message, values)
+
+
 def _incomplete(frames: Sequence[Frame]) -> Finding | None:
     needed = {"position": "ImagePositionPatient", "orientation": "ImageOrientationPatient", "spacing": "PixelSpacing"}
     for attribute, keyword in needed.items():
@@ -87,7 +134,7 @@ def _incomplete(frames: Sequence[Frame]) -> Finding | None:
     for frame in frames:
         row, column = np.array(frame.orientation).reshape(2, 3)
         lengths = np.abs([np.linalg.norm(row) - 1, np.linalg.norm(column) - 1]).max()
-        if not (lengths < 10 * _COSINE and abs(np.dot(row, column)) < 10 * _COSINE):
+        if not (lengths < 10 * COSINE and abs(np.dot(row, column)) < 10 * COSINE):
             return _error(
                 "bad-geometry", f"ImageOrientationPatient {frame.orientation} is no pair of square unit vectors"
             )
@@ -98,7 +145,7 @@ def _incomplete(frames: Sequence[Frame]) -> Finding | None:
 
 def _mixed(frames: Sequence[Frame]) -> Finding | None:
     cosines = np.array([frame.orientation for frame in frames])
-    if np.abs(cosines - cosines[0]).max() > _COSINE:
+    if np.abs(cosines - cosines[0]).max() > COSINE:
         count = len({tuple(np.round(c, 2)) for c in cosines})
         return _error("mixed-orientation", f"one series holds images of {count} orientations", orientations=count)
     spacings = np.array([frame.spacing for frame in frames])
@@ -122,31 +169,18 @@ def _axes(frame: Frame) -> tuple[Float, Float]:
 
 
 def _same_place(frames: Sequence[Frame], places: Sequence[Sequence[Frame]]) -> Finding | None:
+    """Several images at one position that nothing tells apart (what does was split before, see dicom_volumes)."""
     if len(places) == len(frames):
         return None
     crowded = [place for place in places if len(place) > 1]
-    differing = _differing(crowded)
-    counts = sorted({len(place) for place in places})
-    by = f"; they differ in {', '.join(differing)}" if differing else ""
-    values = {"positions": len(places), "images": len(frames), "differ": differing}
-    if len(counts) == 1 or differing:
-        many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        where = f"each of {len(places)} positions" if len(places) > 1 else "one position"
-        message = f"holds {many} images at {where}, so it is more than one volume{by}"
-        return _error("multi-volume", message, **values)
-    message = f"{len(crowded)} of {len(places)} positions have more than one image, and they are not alike"
-    return _error("duplicate-position", message, **values)
-
-
-def _differing(crowded: Sequence[Sequence[Frame]]) -> list[str]:
-    """The words for what differs between frames at one position."""
-    words: list[str] = []
-    for place in crowded:
-        for word in dict.fromkeys(word for frame in place for word, _ in frame.stamps):
-            values = {dict(frame.stamps).get(word) for frame in place}
-            if len(values) > 1 and word not in words:
-                words.append(word)
-    return words
+    values = {"positions": len(places), "images": len(frames)}
+    if len(places) == 1:
+        text = f"holds {len(frames)} images at one position, so it is no volume"
+        return _error("multi-volume", text, **values)
+    text = (
+        f"{len(crowded)} of {len(places)} positions have more than one image, which no header value sorts into volumes"
+    )
+    return _error("duplicate-position", text, **values)
 
 
 def _tilt(frames: Sequence[Frame], positions: Float, along: Float, axes: tuple[Float, Float]) -> list[Finding]:
@@ -163,7 +197,7 @@ def _tilt(frames: Sequence[Frame], positions: Float, along: Float, axes: tuple[F
         return [_error("shifted-slices", text, mm=float(drift.max()))]
     degrees = float(np.degrees(np.arctan2(drift[-1], length)))
     text = f"the gantry was tilted by {degrees:.1f} degrees: slices drift by {drift[-1]:.1f} mm against their normal"
-    return [_error("gantry-tilt", text, degrees=degrees, mm=float(drift[-1]))]
+    return [_warning("gantry-tilt", text, degrees=degrees, mm=float(drift[-1]))]
 
 
 def _spacing(along: Float, normal: Float) -> list[Finding]:
@@ -188,31 +222,36 @@ def _spacing(along: Float, normal: Float) -> list[Finding]:
         places = ", ".join(f"{along[n]:.1f}..{along[n + 1]:.1f}" for n in wide[:_SHOWN])
         count = "1 slice is missing" if missing == 1 else f"{missing} slices are missing"
         text = f"{count}: distances are {smallest:g} mm, but there are gaps at {axis} = {places} mm"
-        return [_error("missing-slices", text, missing=missing, **values)]
+        where = [along[n] + smallest * m for n in wide for m in range(1, round(float(multiples[n])))]
+        values["positions_mm"] = [round(float(position), 3) for position in where]
+        return [_warning("missing-slices", text, missing=missing, **values)]
     shown = ", ".join(f"{g:g}" for g in values["gaps_mm"][:_SHOWN])
-    text = f"slices are spaced unevenly: distances of {shown} mm" + (
-        " and others" if len(values["gaps_mm"]) > _SHOWN else ""
-    )
-    return [_error("uneven-spacing", text, **values)]
+    others = " and others" if len(values["gaps_mm"]) > _SHOWN else ""
+    text = f"slices are spaced unevenly: distances of {shown} mm{others}"
+    return [_warning("uneven-spacing", text, **values)]
 
 
-def _step(frames: Sequence[Frame], along: Float) -> tuple[float, tuple[Finding, ...]]:
+def _through(frames: Sequence[Frame], positions: Float, normal: Float) -> tuple[Float, tuple[Finding, ...]]:
+    """The step (mm, LPS+) from slice to slice: along the normal, but for tilted slices that are taken as they are."""
     if len(frames) > 1:
-        return float((along[-1] - along[0]) / (len(along) - 1)), ()
+        step: Float = (positions[-1] - positions[0]) / (len(positions) - 1)
+        upright = normal * float(step @ normal)
+        # What `_tilt` lets pass is rounding; a grid that is square on paper should be square.
+        allowed = min(_DRIFT_MM, _DRIFT_PIXELS * min(frames[0].spacing or (1.0,)))
+        drifted = np.linalg.norm(step - upright) * (len(positions) - 1) > allowed
+        return step if drifted else upright, ()
     if frames[0].thickness is not None:
-        return frames[0].thickness, ()
+        return normal * frames[0].thickness, ()
     text = "a single slice without SliceThickness; 1 mm is assumed"
-    return 1.0, (Finding("unknown-spacing", Severity.WARNING, text),)
+    return normal, (Finding("unknown-spacing", Severity.WARNING, text),)
 
 
-def _grid(
-    frames: Sequence[Frame], axes: tuple[Float, Float, Float], step: float
-) -> tuple[Geometry | None, tuple[Finding, ...]]:
-    row, column, normal = axes
+def _grid(frames: Sequence[Frame], axes: tuple[Float, Float, Float]) -> tuple[Geometry | None, tuple[Finding, ...]]:
+    row, column, through = axes
     between_rows, between_columns = frames[0].spacing or (0.0, 0.0)
     affine = np.eye(4)
     # Going along a row (i) crosses columns, so the columns' distance belongs to the row's direction.
-    affine[:3, :3] = np.stack([row * between_columns, column * between_rows, normal * step], axis=1)
+    affine[:3, :3] = np.stack([row * between_columns, column * between_rows, through], axis=1)
     affine[:3, 3] = frames[0].position
     rows, columns = frames[0].size
     try:

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from medseg.core.case import Severity, Source
+from medseg.core.case import Source
 from medseg.core.errors import FormatError
+from medseg.core.reading import refused_by_all
 
 # Longest first, so that .nii.gz counts as one extension.
 EXTENSIONS: dict[str, str] = {
@@ -43,7 +44,7 @@ def find_sources(root: Path) -> list[Source]:
     if not root.exists():
         raise FormatError(root, "there is no such file or folder")
     if root.is_file():
-        return [one_source(root)]
+        return _sources_in_file(root)
     found: list[tuple[Source, str]] = []
     maybe_dicom: list[Path] = []
     for path in _files(root):
@@ -63,21 +64,24 @@ def one_source(path: Path) -> Source:
     """The one scan that a file or folder holds; see `medseg.formats.source_of`."""
     if not path.exists():
         raise FormatError(path, "there is no such file or folder")
-    if path.is_file():
-        extension = extension_of(path)
-        if EXTENSIONS.get(extension, "dicom") != "dicom":
-            return _file_source(path, extension, path.parent)
-        from medseg.formats.dicom_index import source_of_file
-
-        return source_of_file(path, path.name[: len(path.name) - len(extension)])
-    sources = find_sources(path)
-    usable = [s for s in sources if all(f.severity is not Severity.ERROR for f in s.findings)] or sources
+    sources = _sources_in_file(path) if path.is_file() else find_sources(path)
+    usable = [source for source in sources if refused_by_all(source) is None] or sources
     if len(usable) == 1:
         return usable[0]
+    kind = "file" if path.is_file() else "folder"
     if not usable:
-        raise FormatError(path, "this folder holds no scan (DICOM, NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF)")
+        raise FormatError(path, f"this {kind} holds no scan (DICOM, NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF)")
     names = ", ".join(source.name for source in usable[:3])
-    raise FormatError(path, f"this folder holds {len(usable)} scans ({names}, …); name one of them", "multi-volume")
+    raise FormatError(path, f"this {kind} holds {len(usable)} scans ({names}, …); name one of them", "multi-volume")
+
+
+def _sources_in_file(path: Path) -> list[Source]:
+    extension = extension_of(path)
+    if EXTENSIONS.get(extension, "dicom") != "dicom":
+        return [_file_source(path, extension, path.parent)]
+    from medseg.formats.dicom_index import sources_of_file
+
+    return sources_of_file(path, path.name[: len(path.name) - len(extension)])
 
 
 def extension_of(path: Path) -> str:

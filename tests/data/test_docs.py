@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import yaml
 from pydantic import BaseModel
 
 from medseg.core.case import Case, Source
+from medseg.core.reading import Reading
 from medseg.core.task import (
     CodeSpec,
     DataSpec,
@@ -51,6 +53,7 @@ def test_the_page_names_every_key():
     ]
     for model, given in places:
         assert set(given) == set(model.model_fields), model.__name__
+    assert set(full["reading"]) == {field.name for field in fields(Reading)}
     assert set(CodeSpec.model_fields) - set(full["labels"]["left lung"]["type"]) == {"scheme"}
 
 

@@ -14,6 +14,7 @@ from pydicom.sequence import Sequence
 
 from medseg.core.case import Scan, Severity
 from medseg.core.errors import FormatError
+from medseg.core.reading import Reading
 from medseg.formats import discover, read, source_of
 
 from .conftest import Series, store, stored
@@ -80,7 +81,10 @@ def test_a_gap_hidden_by_an_even_mean_is_found(series: Series) -> None:
     """Two slices moved towards each other: first to last divided by n - 1 is unchanged."""
     series.change(lambda d, k: shift(d, 2, 0.7), slice(2, 3))
     series.change(lambda d, k: shift(d, 2, -0.7), slice(3, 4))
-    assert refused(series.folder).code == "uneven-spacing"
+    (source,) = discover(series.folder)
+    with pytest.raises(FormatError) as error:
+        read(source, Reading(uneven_spacing="refuse"))
+    assert error.value.code == "uneven-spacing"
 
 
 def shift(dataset: Any, axis: int, mm: float) -> None:
@@ -96,11 +100,13 @@ def test_rounded_positions_are_accepted_and_told(series: Series) -> None:
     assert scan.findings[0].severity is Severity.INFO
 
 
-def test_gantry_tilt_is_refused_with_its_angle(series: Series) -> None:
+def test_gantry_tilt_is_refused_with_its_angle_where_the_policy_says_so(series: Series) -> None:
     series.change(lambda d, k: shift(d, 1, k * 2.0 * np.tan(np.radians(15))))
-    error = refused(series.folder)
-    assert error.code == "gantry-tilt"
-    assert "15.0 degrees" in error.reason
+    (source,) = discover(series.folder)
+    with pytest.raises(FormatError) as error:
+        read(source, Reading(gantry_tilt="refuse"))
+    assert error.value.code == "gantry-tilt"
+    assert "15.0 degrees" in error.value.reason
 
 
 def test_slices_shifted_in_their_plane_are_refused(series: Series) -> None:
@@ -108,10 +114,18 @@ def test_slices_shifted_in_their_plane_are_refused(series: Series) -> None:
     assert refused(series.folder).code == "shifted-slices"
 
 
-def test_mixtures_are_refused_by_name(series: Series) -> None:
+def test_a_scout_of_another_orientation_is_split_off(series: Series) -> None:
     series.change(lambda d, k: setattr(d, "ImageOrientationPatient", [0, 1, 0, 0, 0, -1]), slice(0, 1))
-    assert refused(series.folder).code == "mixed-orientation"
-    series.change(lambda d, k: setattr(d, "ImageOrientationPatient", [1, 0, 0, 0, 1, 0]))
+    volume, scout = discover(series.folder)
+    assert (volume.name[-2:], scout.name[-2:]) == ("-1", "-2")
+    scan = read(volume)
+    np.testing.assert_array_equal(scan.volume.array, series.volume.array[..., 1:])
+    assert codes(scan) == ["mixed-orientation"]
+    with pytest.raises(FormatError, match="a scout and no volume"):
+        read(scout)
+
+
+def test_mixed_pixel_spacing_is_refused(series: Series) -> None:
     series.change(lambda d, k: setattr(d, "PixelSpacing", [0.9, 0.9]), slice(0, 1))
     assert refused(series.folder).code == "mixed-pixel-spacing"
 
@@ -151,10 +165,15 @@ def test_two_echoes_are_two_volumes(series: Series) -> None:
         dataset.EchoTime = "20"
         store(dataset, stored(dataset) + 1)
         dataset.save_as(path)
-    error = refused(series.folder)
-    assert error.code == "multi-volume"
-    assert "2 images at each of 6 positions" in error.reason
-    assert "echo time" in error.reason
+    first, second = discover(series.folder)
+    assert (first.name, second.name) == (first.name[:-1] + "1", first.name[:-1] + "2")
+    # Without an echo time sorts after the number.
+    np.testing.assert_array_equal(read(first).volume.array, series.volume.array + 1)
+    np.testing.assert_array_equal(read(second).volume.array, series.volume.array)
+    assert codes(read(first)) == ["multi-volume"]
+    assert "echo time 20" in read(first).findings[0].message
+    with pytest.raises(FormatError, match="holds 2 scans"):
+        source_of(series.folder)
 
 
 def test_copies_are_left_out_and_told(series: Series) -> None:
@@ -202,12 +221,35 @@ def test_objects_that_are_no_images_are_refused(series: Series, modality: str, c
     assert refused(series.folder).code == code
 
 
-def test_colour_images_and_look_up_tables_are_refused(series: Series) -> None:
-    series.change(lambda d, k: setattr(d, "PhotometricInterpretation", "PALETTE COLOR"))
-    assert refused(series.folder).code == "color"
-    series.change(lambda d, k: setattr(d, "PhotometricInterpretation", "MONOCHROME2"))
+def test_look_up_tables_are_refused(series: Series) -> None:
     series.change(lambda d, k: setattr(d, "ModalityLUTSequence", Sequence([Dataset()])))
     assert refused(series.folder).code == "unsupported-syntax"
+
+
+def test_images_at_one_position_are_no_volume(series: Series) -> None:
+    place = pydicom.dcmread(series.files()[0]).ImagePositionPatient
+    series.change(lambda d, k: setattr(d, "ImagePositionPatient", place))
+    series.change(lambda d, k: setattr(d, "AcquisitionNumber", k))
+    assert refused(series.folder).code == "multi-volume"
+
+
+def test_a_colour_capture_without_a_position_is_a_picture(series: Series) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (4, 5, 3)).astype(np.uint8)
+    for path in series.files()[1:]:
+        path.unlink()
+
+    def capture(dataset: Any, k: int) -> None:
+        dataset.Modality, dataset.SamplesPerPixel, dataset.PhotometricInterpretation = "OT", 3, "RGB"
+        dataset.PlanarConfiguration, dataset.PixelRepresentation = 0, 0
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+        del dataset.ImagePositionPatient, dataset.ImageOrientationPatient
+        dataset.PixelData = colours.tobytes()
+
+    series.change(capture)
+    scan = read_one(series.folder)
+    np.testing.assert_array_equal(scan.volume.array[..., 0], colours.transpose(2, 0, 1))
+    assert scan.volume.geometry.spacing == (0.75, 0.5, 1.0)
+    assert codes(scan) == ["missing-geometry", "color"]
 
 
 def test_a_series_spread_over_folders_is_put_together(series: Series) -> None:
@@ -307,6 +349,22 @@ def test_multi_frame_objects_that_do_not_fit_are_refused(series: Series, tmp_pat
     del dataset.PerFrameFunctionalGroupsSequence
     dataset.save_as(tmp_path / "in" / "short.dcm", enforce_file_format=True)
     assert refused(tmp_path / "in").code == "missing-geometry"
+
+
+def test_an_enhanced_object_of_two_b_values_is_two_volumes(series: Series, tmp_path: Path) -> None:
+    dataset = enhanced(series, [0, 3, 1, 4, 2, 5])
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    for number, group in enumerate(groups):
+        diffusion = Dataset()
+        diffusion.DiffusionBValue = 1000.0 * (number % 2)
+        group.MRDiffusionSequence = [diffusion]
+        group.PlanePositionSequence = groups[number - number % 2].PlanePositionSequence
+    dataset.save_as(tmp_path / "enhanced.dcm", enforce_file_format=True)
+    low, high = discover(tmp_path / "enhanced.dcm")
+    np.testing.assert_array_equal(read(low).volume.array, series.volume.array[..., :3])
+    np.testing.assert_array_equal(read(high).volume.array, series.volume.array[..., 3:])
+    assert low.frames == ((0, 0), (0, 2), (0, 4))
+    assert high.findings[0].values == {"volume": 2, "of": 2, "b-value": "1000.0"}
 
 
 def enhanced(series: Series, order: list[int]) -> Any:

@@ -129,17 +129,6 @@ def test_what_nothing_decodes_is_refused_by_name(series: Series) -> None:
     assert "JPEG 2000" in error.value.reason
 
 
-@pytest.mark.parametrize(("units", "expected"), [("GML", []), ("BQML", ["unknown-units"]), ("", ["unknown-units"])])
-def test_pet_that_is_not_in_suv_is_told(series: Series, units: str, expected: list[str]) -> None:
-    def pet(dataset: Any, k: int) -> None:
-        dataset.Modality, dataset.Units = "PT", units
-
-    series.change(pet)
-    scan = read_one(series.folder)
-    assert codes(scan) == expected
-    assert scan.modality == "PT"
-
-
 def test_ct_without_rescaling_is_told(series: Series) -> None:
     def forget(dataset: Any, k: int) -> None:
         del dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType
