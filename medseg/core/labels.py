@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ class Label:
 
     name: as the user calls it; value: its number in medseg's label maps (1..254);
     sources: the values in the user's own files that mean it (empty: every value but 0);
+    names: regular expressions for what DICOM SEG and RTSTRUCT call it (empty: its own name);
     mirror: the label it turns into when left and right are exchanged;
     category, type, modifier: codes for DICOM SEG (property category, type, laterality).
     """
@@ -49,6 +51,14 @@ class Label:
     category: Code | None = None
     type: Code | None = None
     modifier: Code | None = None
+    names: tuple[str, ...] = ()
+
+    def is_called(self, name: str) -> bool:
+        """Whether a drawn structure of this name is this one: one of `names` fits all of it, whatever its case."""
+        given = name.strip()
+        if not self.names:
+            return given.casefold() == self.name.casefold()
+        return any(re.fullmatch(pattern, given, re.IGNORECASE) for pattern in self.names)
 
 
 def default_color(value: int) -> Color:

@@ -25,6 +25,7 @@ from medseg.core.files import atomic_folder, write_json
 from medseg.core.labels import IGNORE
 from medseg.core.plan import Plan, to_plain
 from medseg.core.task import Task
+from medseg.data.drawn import is_drawn
 from medseg.data.fingerprint import seeded
 from medseg.data.labels import read_case
 from medseg.preprocess.grid import Trace, prepare, prepare_labels
@@ -92,6 +93,8 @@ def case_key(case: Case, task: Task, plan: Plan) -> str:
         "ignore": task.ignore,
         "undeclared": task.undeclared,
     }
+    if case.label is not None and is_drawn(case.label):
+        what["names"] = [[label.name, *label.names] for label in task.label_table()]
     return sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 

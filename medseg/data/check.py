@@ -15,6 +15,7 @@ from medseg.core.labels import IGNORE
 from medseg.core.task import Task
 from medseg.core.volume import LabelMap
 from medseg.data.dataset import Problem
+from medseg.data.drawn import examine_drawing, is_drawn
 from medseg.data.labels import align_label, as_task_values, read_case_volume
 
 _DICOM_MODALITIES = ("CT", "MR", "PT")
@@ -87,8 +88,13 @@ def _labels(
     """The label map as the file has it and in the task's values; None where it cannot be had."""
     raw, mapped = None, None
     try:
-        raw = formats.read_labels(source)
-        mapped = raw if task is None else as_task_values(raw, task, source)
+        if is_drawn(source):
+            drawn = examine_drawing(source, case.images[0], task)
+            raw = mapped = drawn.labelmap
+            problems += [Problem(case.id, f.code, f"{source.path}: {f.message}", f.severity) for f in drawn.findings]
+        else:
+            raw = formats.read_labels(source)
+            mapped = raw if task is None else as_task_values(raw, task, source)
     except FormatError as error:
         problems.append(Problem.of(case.id, error))
     if mapped is not None and not ((mapped.array != 0) & (mapped.array != IGNORE)).any():

@@ -16,6 +16,7 @@ from medseg.core.geometry import Geometry
 from medseg.core.labels import IGNORE, Label
 from medseg.core.task import Task
 from medseg.core.volume import LabelMap, Volume
+from medseg.data.drawn import is_drawn, read_drawn
 from medseg.preprocess.channels import fit_channels
 
 # Two grids are one where no corner is further off than this share of the smallest spacing, or than
@@ -40,9 +41,13 @@ def read_case(case: Case, task: Task) -> tuple[Scan, LabelMap]:
 def read_case_label(case: Case, task: Task) -> LabelMap:
     """The label map of a case on its own grid: uint8, 0 background, the task's values, IGNORE (255).
 
-    Raises FormatError (code undeclared-label) naming values that the task does not declare.
+    Structures drawn in DICOM (SEG, RTSTRUCT) become a label map on the grid of the case's first image.
+    Raises FormatError: undeclared-label naming values that the task does not declare, missing-structure
+    where a drawing holds none of its labels.
     """
     source = _label_source(case)
+    if is_drawn(source):
+        return read_drawn(source, case.images[0], task).labelmap
     return as_task_values(formats.read_labels(source), task, source)
 
 

@@ -19,7 +19,8 @@ from medseg.data.patterns import find_by_pattern
 
 ACCEPTED = (
     "images/ + labels/ with matching names, imagesTr/ + labelsTr/ (Decathlon, nnU-Net), "
-    "a CSV or JSON list with image and label, or patterns with {case} (--images and --labels)"
+    "a CSV or JSON list with image and label, patterns with {case} (--images and --labels), "
+    "or DICOM with SEG or RTSTRUCT beside the images"
 )
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "scans", "imagestr")
 _LABEL_FOLDERS = ("labels", "label", "masks", "mask", "segmentations", "annotations", "labelstr")
@@ -71,7 +72,7 @@ def find_cases(task: Task, root: Path, overrides: Overrides | None = None) -> Da
     """
     given = task if overrides is None else apply_overrides(task, overrides)
     strict = overrides is not None and bool(overrides.images)
-    dataset = find_dataset(root, given.data, tuple(given.channels), strict)
+    dataset = find_dataset(root, given.data, tuple(given.channels), strict, given)
     if dataset is None:
         raise UsageError(_nothing(root, given.data, strict))
     if not dataset.cases:
@@ -79,10 +80,13 @@ def find_cases(task: Task, root: Path, overrides: Overrides | None = None) -> Da
     return dataset
 
 
-def find_dataset(root: Path, spec: DataSpec, channels: tuple[str, ...] = (), strict: bool = False) -> Dataset | None:
-    """What `find_cases` finds, without a task; None where the folder is laid out in no known way.
+def find_dataset(
+    root: Path, spec: DataSpec, channels: tuple[str, ...] = (), strict: bool = False, task: Task | None = None
+) -> Dataset | None:
+    """What `find_cases` finds, also without a task; None where the folder is laid out in no known way.
 
-    channels: the names of the task's channels, () where not known; strict: patterns only.
+    channels: the names of the task's channels, () where not known; strict: patterns only; task: picks
+    among the series and structures of a DICOM tree.
     Raises UsageError where `root` does not exist or is a file that is no list.
     """
     if not root.exists():
@@ -93,6 +97,8 @@ def find_dataset(root: Path, spec: DataSpec, channels: tuple[str, ...] = (), str
         found = _by_pattern(root, spec, channels)
         if found is None and not strict:
             found = _by_layout(root, channels)
+            if found is None or not any(case.label for case in found.cases):
+                found = _drawn(root, task) or found
             if found is not None and spec.images:
                 note = f"the task's pattern {_patterns(spec)[0]!r} matches no file, so {found.layout} is used"
                 found = replace(found, notes=(*found.notes, note))
@@ -154,6 +160,12 @@ def _by_layout(root: Path, channels: tuple[str, ...]) -> Found | None:
         return None
     kind = "Decathlon / nnU-Net" if images.name.lower() == "imagestr" else "folders"
     return pair_folders(images, labels, len(channels) or None, f"{kind}: {images.name}/ + {labels.name}/")
+
+
+def _drawn(root: Path, task: Task | None) -> Found | None:
+    from medseg.data.dicom_tree import find_drawn  # pydicom takes a while to load
+
+    return find_drawn(root, task)
 
 
 def _dataset(found: Found, expression: str | None) -> Dataset:
