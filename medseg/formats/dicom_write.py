@@ -1,19 +1,28 @@
 """Writing an image as a DICOM series: for sample data and tests, with UIDs that follow from a seed.
 
-CT Image (PS3.3 A.3) and MR Image (A.4) objects, explicit VR little endian, one file a slice.
+CT Image (PS3.3 A.3) and MR Image (A.4) objects, one file a slice.
 """
 
 from __future__ import annotations
 
 import hashlib
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+)
 from pydicom.valuerep import format_number_as_ds
 
 from medseg.core.errors import FormatError
@@ -24,53 +33,110 @@ from medseg.formats.checks import is_whole, require_finite
 _NAMESPACE = uuid.UUID("6f2f5f0e-6c1d-5b7a-9c55-0d6b6d656473")
 _IMPLEMENTATION = "2.25.147831460926711184216394103389463220083"
 _CT_INTERCEPT = -1024.0
-_INT16 = np.iinfo(np.int16)
+_INT16, _UINT16 = np.iinfo(np.int16), np.iinfo(np.uint16)
+_SYNTAXES: dict[str, UID] = {
+    "explicit": ExplicitVRLittleEndian,
+    "implicit": ImplicitVRLittleEndian,
+    "big endian": ExplicitVRBigEndian,
+    "deflated": DeflatedExplicitVRLittleEndian,
+}
 # A fixed date, so that the same seed gives the same bytes on any day.
 _DATE, _TIME = "20250101", "120000"
 
 
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What scanners and archives do differently.
+
+    signed: stored numbers are int16, else uint16; per_slice: every slice has a rescale slope and intercept
+    of its own, as PET has; numbered: slices have an InstanceNumber (never in their order); syntax: the
+    transfer syntax; names: "numbered" (IM0001 …), "random" (without an extension), "random.dcm", or
+    "folders" (random names in sub-folders).
+    """
+
+    signed: bool = True
+    per_slice: bool = False
+    numbered: bool = True
+    syntax: Literal["explicit", "implicit", "big endian", "deflated"] = "explicit"
+    names: Literal["numbered", "random", "random.dcm", "folders"] = "numbered"
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The numbers that can be stored."""
+        limits = _INT16 if self.signed else _UINT16
+        return int(limits.min), int(limits.max)
+
+
 def write_series(
-    volume: Volume, folder: Path, seed: str = "medseg", *, modality: str = "CT", description: str = "medseg"
+    volume: Volume,
+    folder: Path,
+    seed: str = "medseg",
+    *,
+    modality: str = "CT",
+    description: str = "medseg",
+    style: Style | None = None,
 ) -> None:
     """Write a one-channel image [1, I, J, K] as K files IM0001… in `folder`: columns along i, rows along j.
 
-    Values are stored as int16; whole numbers that fit come back exactly, others to 1/65535 of
+    Values are stored in 16 bits; whole numbers that fit come back exactly, others to 1/65535 of
     their range. The number in a file's name says nothing about its position, as in real archives.
 
     Raises FormatError for other modalities than CT and MR, several channels, values that are not
     finite, and skewed grids, which DICOM's image plane cannot describe.
     """
+    style = style or Style()
     specific = {"CT": _ct, "MR": _mr}.get(modality)
     if specific is None:
         raise FormatError(folder, f"series are written as CT or MR, not as {modality!r}")
     if volume.channels != 1 or not volume.geometry.is_orthogonal:
         raise FormatError(folder, "only one-channel images on an orthogonal grid can be written as a series")
     require_finite(folder, volume.array)
-    slope, intercept = _rescaling(volume.array, modality)
-    slices = np.rint((volume.array[0].astype(np.float64) - intercept) / slope).clip(_INT16.min, _INT16.max)
-    rank = np.random.default_rng(list(hashlib.sha256(seed.encode()).digest())).permutation(slices.shape[2])
-    for k in range(slices.shape[2]):
+    count = volume.array.shape[3]
+    rank = np.random.default_rng(list(hashlib.sha256(seed.encode()).digest())).permutation(count)
+    shared = None if style.per_slice else _rescaling(volume.array, modality, style)
+    for k in range(count):
+        slope, intercept = shared or _rescaling(volume.array[..., k], modality, style)
         dataset = _image(volume, k, seed)
         dataset.Modality = modality
         dataset.SeriesDescription = description
-        dataset.InstanceNumber = int(rank[k]) + 1
+        if style.numbered:
+            dataset.InstanceNumber = int(rank[k]) + 1
         specific(dataset)
         if modality == "CT" or (slope, intercept) != (1.0, 0.0):
             dataset.RescaleSlope = format_number_as_ds(slope)
             dataset.RescaleIntercept = format_number_as_ds(intercept)
-        dataset.PixelData = np.ascontiguousarray(slices[:, :, k].T).astype("<i2").tobytes()
-        with atomic(folder / f"IM{int(rank[k]) + 1:04d}") as temporary:
-            dataset.save_as(temporary, enforce_file_format=True)
+        dataset.PixelRepresentation = int(style.signed)
+        stored = np.rint((volume.array[0, :, :, k].T.astype(np.float64) - intercept) / slope).clip(*style.range)
+        _save(dataset, stored, folder / _name(int(rank[k]) + 1, seed, style), style)
 
 
-def _rescaling(array: NDArray[Any], modality: str) -> tuple[float, float]:
+def _save(dataset: Dataset, stored: NDArray[np.float64], path: Path, style: Style) -> None:
+    syntax = _SYNTAXES[style.syntax]
+    kind = np.dtype(np.int16 if style.signed else np.uint16).newbyteorder("<" if syntax.is_little_endian else ">")
+    dataset.PixelData = np.ascontiguousarray(stored).astype(kind).tobytes()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    with atomic(path) as temporary:
+        dataset.save_as(temporary, enforce_file_format=True)
+
+
+def _name(number: int, seed: str, style: Style) -> str:
+    if style.names == "numbered":
+        return f"IM{number:04d}"
+    drawn = hashlib.sha256(f"{seed}|name|{number}".encode()).hexdigest()
+    if style.names == "folders":
+        return f"{drawn[0]}/{drawn[1]}/{drawn[:10]}"
+    return drawn[:10] + (".dcm" if style.names == "random.dcm" else "")
+
+
+def _rescaling(array: NDArray[Any], modality: str, style: Style) -> tuple[float, float]:
     """Slope and intercept as the file will hold them (16 characters), so that coding and decoding agree."""
     low, high = float(array.min()), float(array.max())
+    least, most = style.range
     intercept = _CT_INTERCEPT if modality == "CT" else 0.0
-    if is_whole(array[0]) and low - intercept >= _INT16.min and high - intercept <= _INT16.max:
+    if not style.per_slice and is_whole(array[0]) and low - intercept >= least and high - intercept <= most:
         return 1.0, intercept
-    slope = max((high - low) / (_INT16.max - _INT16.min), 1e-12)
-    return _as_ds(slope), _as_ds(low - _INT16.min * slope)
+    slope = max((high - low) / (most - least), 1e-12)
+    return _as_ds(slope), _as_ds(low - least * slope)
 
 
 def _as_ds(value: float) -> float:
@@ -108,9 +174,8 @@ def _image(volume: Volume, k: int, seed: str) -> Dataset:
     dataset.SliceThickness = dataset.SpacingBetweenSlices = format_number_as_ds(spacing[2])
     dataset.Columns, dataset.Rows = volume.geometry.shape[:2]
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 1
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta.ImplementationClassUID = _IMPLEMENTATION
     dataset.file_meta.ImplementationVersionName = "MEDSEG"
     return dataset
