@@ -145,8 +145,7 @@ def _about(header: Dataset, frames: Sequence[Frame], lossy: bool) -> Iterator[Fi
         yield Finding("inverted", Severity.WARNING, "stored as MONOCHROME1 (dark is high) and inverted")
     if lossy:
         yield Finding("lossy", Severity.INFO, "the pixels went through lossy compression")
-    image_type = [str(part).upper() for part in (header.get("ImageType") or ())]
-    if image_type and image_type[0] == "DERIVED":
+    if text(header, "ImageType").upper().startswith("DERIVED"):
         yield Finding("derived", Severity.INFO, "a derived image (computed from others), not an original acquisition")
 
 

@@ -92,9 +92,9 @@ def _refusal(dataset: Dataset) -> Finding | None:
         if "Image Storage" in name:
             return _error("partial-file", "its header ends before the image size (cut off while copying?)")
         return _error("not-an-image", f"is not an image but {name or 'an object without pixels'}")
-    if "LOCALIZER" in [str(part).upper() for part in (dataset.get("ImageType") or ())]:
+    if "LOCALIZER" in text(dataset, "ImageType").upper().split("\\"):
         return _error("localizer", "is a localizer (scout), not the scan itself")
-    if dataset.get("ModalityLUTSequence"):
+    if "ModalityLUTSequence" in dataset and dataset.ModalityLUTSequence:
         return _error("unsupported-syntax", "its values go through a modality look-up table, which is not supported")
     return None
 

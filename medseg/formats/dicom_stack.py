@@ -109,10 +109,12 @@ def _judged(finding: Finding, along: Float, policy: Reading) -> Finding:
 def clusters(frames: Sequence[Frame]) -> list[list[Frame]]:
     """Frames that share a position, in the order in which the positions first occur."""
     places: dict[tuple[float, ...], list[Frame]] = {}
-    for frame in frames:
-        # To a hundredth of a pixel: finer than any step between slices, coarser than rounding.
-        grain = 0.01 * min(frame.spacing) if frame.spacing and min(frame.spacing) > 0 else 0.01
-        places.setdefault(tuple(round(x / grain) for x in frame.position or ()), []).append(frame)
+    # To a hundredth of a pixel: finer than any step between slices, coarser than rounding.
+    grains = [0.01 * min(f.spacing) if f.spacing and min(f.spacing) > 0 else 0.01 for f in frames]
+    placed = np.array([frame.position or (np.nan,) * 3 for frame in frames]).reshape(-1, 3)
+    keys = np.rint(placed / np.array(grains)[:, None]).tolist()
+    for frame, key in zip(frames, keys, strict=True):
+        places.setdefault(tuple(key) if frame.position else (), []).append(frame)
     return list(places.values())
 
 

@@ -25,8 +25,11 @@ def fit_channels(scan: Scan, task: Task) -> Scan:
 
     Transparency is dropped, colour becomes grey for a task with one channel, grey is repeated for a
     task with three colour channels. Raises FormatError naming the file where the channels cannot
-    be fitted.
+    be fitted, or a colour image from DICOM meets a task on volumes.
     """
+    if task.dimensions == 3 and any(finding.code == "color" for finding in scan.findings):
+        reason = f"is a colour image, which holds no intensities of a scanner for the volumes of task {task.name!r}"
+        raise FormatError(scan.source.path, reason, code="color")
     wanted, given = len(task.channels), scan.volume.channels
     if given == wanted:
         return scan
