@@ -62,7 +62,7 @@ def read_split(path: Path, cases: Sequence[Case], seed: int = 0) -> Split:
     Raises UsageError where the file is no such JSON, DataError naming every unknown id, every id in
     two lists and every group that is cut through.
     """
-    lists = _lists(path)
+    lists = split_lists(path)
     problems = _split_problems(lists, cases)
     if problems:
         raise DataError(f"{path}: this split cannot be used", problems)
@@ -93,7 +93,11 @@ def _assign(groups: Mapping[str, Sequence[str]], folds: int, seed: int) -> list[
     return parts
 
 
-def _lists(path: Path) -> dict[str, list[str]]:
+def split_lists(path: Path) -> dict[str, list[str]]:
+    """The lists train, validation and test of case ids in a split file, as they stand there.
+
+    Raises UsageError where the file is missing or no split file.
+    """
     try:
         raw: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -103,11 +103,14 @@ def widest_slices(inside: NDArray[np.bool_]) -> tuple[int, int, int]:
     return chosen[0], chosen[1], chosen[2]
 
 
-def orthogonal_views(volume: Volume, maps: Sequence[NDArray[Any]], inside: NDArray[np.bool_]) -> list[View]:
+def orthogonal_views(
+    volume: Volume, maps: Sequence[NDArray[Any]], inside: NDArray[np.bool_], whole: bool = False
+) -> list[View]:
     """Axial, coronal and sagittal planes through the structure where it is widest; one view of a picture.
 
-    maps: label arrays [I, J, K] on the volume's grid; inside: where the structure is. Small
-    structures are shown enlarged, with their surroundings. The patient's right is on the left.
+    maps: label arrays [I, J, K] on the volume's grid; inside: where the structure is (the middle slices
+    are shown where it is nowhere). Small structures are shown enlarged, with their surroundings,
+    unless the `whole` planes are asked for. The patient's right is on the left.
     """
     shades = window(volume, inside)
     if is_picture(volume.geometry):
@@ -116,7 +119,7 @@ def orthogonal_views(volume: Volume, maps: Sequence[NDArray[Any]], inside: NDArr
     image = canonical(volume.array, volume.geometry)
     turned = [canonical(array, volume.geometry) for array in maps]
     where = canonical(inside, volume.geometry)
-    box = _surroundings(where)
+    box = _surroundings(where) if not whole else (slice(None), slice(None), slice(None))
     places = widest_slices(where)
     axes = [axis for axis in (2, 1, 0) if _planar(geometry.shape, axis)] or [2]
     return [_cut(image, turned, geometry, (axis, places[axis]), box, shades) for axis in axes]
@@ -160,7 +163,7 @@ def _cut(
     def shown(array: NDArray[Any]) -> NDArray[Any]:
         return np.swapaxes(array[(..., *index)][..., ::-1, ::-1], -1, -2)
 
-    width, height = ((box[a].stop - box[a].start) * geometry.spacing[a] for a in (across, down))
+    width, height = (len(range(geometry.shape[a])[box[a]]) * geometry.spacing[a] for a in (across, down))
     return View(
         _PLANES[axis],
         channels_last(shown(image), shades),

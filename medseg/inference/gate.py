@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.case import Outcome, Scan, Severity, Status
+from medseg.core.case import Finding, Outcome, Scan, Severity, Status
 from medseg.core.errors import FormatError
 from medseg.core.geometry import Geometry
 from medseg.core.plan import Fingerprint
@@ -47,8 +47,16 @@ def check_scan(scan: Scan, task: Task, fingerprint: Fingerprint) -> Outcome:
         return Outcome(Status.REFUSED, refusal)
     warned = [finding.message for finding in scan.findings if finding.severity is Severity.WARNING]
     volume = fit_channels(scan, task).volume
-    odd = [*warned, *_odd_grid(scan, task, fingerprint), *_odd_intensities(volume, fingerprint)]
+    odd = [*warned, *(finding.message for finding in departures(scan, volume, task, fingerprint))]
     return Outcome(Status.REVIEW, "; ".join(odd)) if odd else Outcome(Status.OK)
+
+
+def departures(scan: Scan, volume: Volume, task: Task, fingerprint: Fingerprint) -> list[Finding]:
+    """Where a scan differs from the training cases: spacing-outlier, size-outlier, intensity-range, with the numbers.
+
+    volume: the scan's, with the task's channels.
+    """
+    return [*_odd_grid(scan, task, fingerprint), *_odd_intensities(volume, fingerprint)]
 
 
 def in_training_units(scan: Scan, fingerprint: Fingerprint) -> Scan:
@@ -176,7 +184,7 @@ def _in_pixels(fingerprint: Fingerprint) -> bool:
 # ---- marked for review ----------------------------------------------------------------------
 
 
-def _odd_grid(scan: Scan, task: Task, fingerprint: Fingerprint) -> list[str]:
+def _odd_grid(scan: Scan, task: Task, fingerprint: Fingerprint) -> list[Finding]:
     """Spacing and extent (RAS axes; those in the plane for a 2D task) against the training cases'."""
     if scan.source.format == _PICTURE or not fingerprint.spacings:
         return []
@@ -184,10 +192,16 @@ def _odd_grid(scan: Scan, task: Task, fingerprint: Fingerprint) -> list[str]:
     spacings = np.array(fingerprint.spacings)
     extents = spacings * np.array(fingerprint.shapes)
     return [
-        f"its {what} of {_mm(values[:n])} is far outside the training cases' ({_range(trained[:, :n])})"
+        Finding(
+            f"{what}-outlier",
+            Severity.WARNING,
+            f"its {what} of {_mm(values[:n])} is far outside the training cases' ({_range(trained[:, :n])})",
+            {"mm": list(values[:n]), "trained_mm": [trained[:, :n].min(axis=0).tolist(),
+                                                    trained[:, :n].max(axis=0).tolist()]},
+        )
         for what, values, trained in (("spacing", grid.spacing, spacings), ("size", grid.extent, extents))
         if _far_outside(values[:n], trained[:, :n])
-    ]
+    ]  # fmt: skip
 
 
 def _far_outside(values: Sequence[float], trained: NDArray[np.float64]) -> bool:
@@ -195,7 +209,7 @@ def _far_outside(values: Sequence[float], trained: NDArray[np.float64]) -> bool:
     return any(not a <= value <= b for value, a, b in zip(values, low, high, strict=True))
 
 
-def _odd_intensities(volume: Volume, fingerprint: Fingerprint) -> list[str]:
+def _odd_intensities(volume: Volume, fingerprint: Fingerprint) -> list[Finding]:
     """Channels that hold next to nothing in the range (0.5th to 99.5th percentile) of the trained structures."""
     odd = []
     for number, (array, stats) in enumerate(zip(volume.array, fingerprint.channels, strict=False), start=1):
@@ -203,10 +217,12 @@ def _odd_intensities(volume: Volume, fingerprint: Fingerprint) -> list[str]:
         inside = float(((voxels >= stats.p005) & (voxels <= stats.p995)).mean())
         if inside < _IN_RANGE:
             which = f" in channel {number}" if volume.channels > 1 else ""
-            odd.append(
+            text = (
                 f"only {inside:.1%} of its voxels{which} have intensities like the trained structures "
                 f"({stats.p005:g} to {stats.p995:g})"
             )
+            values = {"channel": number, "share": inside, "trained": [stats.p005, stats.p995]}
+            odd.append(Finding("intensity-range", Severity.WARNING, text, values))
     return odd
 
 

@@ -30,8 +30,8 @@ def save(path: Path, values, orientation=((0, 1, 2), (False, False, False))) -> 
 def dataset(tmp_path: Path) -> Path:
     label = np.zeros(SHAPE)
     label[1, 1] = 2
-    for name in ("a", "b"):
-        save(tmp_path / f"images/{name}.nii.gz", np.arange(24).reshape(SHAPE) - 3.5)
+    for name, image in (("a", np.arange(24)), ("b", np.arange(24)[::-1])):
+        save(tmp_path / f"images/{name}.nii.gz", image.reshape(SHAPE) - 3.5)
         save(tmp_path / f"labels/{name}.nii.gz", label)
     return tmp_path
 
@@ -52,7 +52,7 @@ def test_labelled_cases(dataset):
 
 
 def test_json_is_plain_and_carries_findings(dataset):
-    save(dataset / "images/c.nii.gz", 1)
+    save(dataset / "images/c.nii.gz", [1, 2])
     save(dataset / "labels/d.nii.gz", 1)
     save(dataset / "odd/e.nii.gz", 1)
     (dataset / "images/f.nii.gz").write_text("no scan")
@@ -68,11 +68,13 @@ def test_json_is_plain_and_carries_findings(dataset):
 
 
 def test_a_task_is_held_against_the_cases(dataset):
-    task = parse_task({"name": "t", "modality": "CT", "labels": {"one": 1}}, "t")
+    task = parse_task({"name": "t", "modality": "other", "labels": {"one": 1}}, "t")
     found = inspect(dataset, task)
-    assert [finding.code for row in found.cases for finding in row.findings] == ["undeclared-label"] * 2
+    findings = [finding for row in found.cases for finding in row.findings]
+    assert [finding.code for finding in findings] == ["undeclared-label"] * 2
+    assert findings[0].values == {"labels": {"2": {"voxels": 2, "volume_ml": pytest.approx(0.006)}}}
     assert found.exit_code == 2
-    assert inspect(dataset, parse_task({"name": "t", "modality": "CT", "labels": {"two": [2]}}, "t")).exit_code == 0
+    assert inspect(dataset, parse_task({"name": "t", "modality": "other", "labels": {"two": [2]}}, "t")).exit_code == 0
 
 
 def test_scans_without_labels_one_broken(tmp_path):
@@ -90,7 +92,7 @@ def test_scans_without_labels_one_broken(tmp_path):
 
 
 def test_a_single_scan_and_nothing(tmp_path):
-    save(tmp_path / "a.nii.gz", 1)
+    save(tmp_path / "a.nii.gz", [1, 2])
     assert [row.id for row in inspect(tmp_path / "a.nii.gz").cases] == ["a"]
     assert inspect(tmp_path).exit_code == 0
     (tmp_path / "empty").mkdir()
