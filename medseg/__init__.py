@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from medseg.core.errors import MedsegError as MedsegError
     from medseg.core.task import Task as Task
     from medseg.workflows.evaluate import evaluate as evaluate
+    from medseg.workflows.export_labels import ExportOptions as ExportOptions
+    from medseg.workflows.export_labels import export_labels as export_labels
+    from medseg.workflows.import_labels import ImportOptions as ImportOptions
+    from medseg.workflows.import_labels import import_labels as import_labels
     from medseg.workflows.predict import PredictOptions as PredictOptions
     from medseg.workflows.predict import predict as predict
     from medseg.workflows.train import TrainOptions as TrainOptions
@@ -30,11 +34,15 @@ __version__ = version.VERSION
 
 _HOMES = {
     "Bundle": "medseg.bundle",
+    "ExportOptions": "medseg.workflows.export_labels",
+    "ImportOptions": "medseg.workflows.import_labels",
     "MedsegError": "medseg.core.errors",
     "PredictOptions": "medseg.workflows.predict",
     "Task": "medseg.core.task",
     "TrainOptions": "medseg.workflows.train",
     "evaluate": "medseg.workflows.evaluate",
+    "export_labels": "medseg.workflows.export_labels",
+    "import_labels": "medseg.workflows.import_labels",
     "predict": "medseg.workflows.predict",
     "train": "medseg.workflows.train",
 }

@@ -13,6 +13,8 @@ from typer.core import TyperGroup
 import medseg
 from medseg.cli.augment import augment
 from medseg.cli.evaluate import evaluate
+from medseg.cli.export_labels import export_labels
+from medseg.cli.import_ import import_
 from medseg.cli.init import init
 from medseg.cli.inspect import inspect
 from medseg.cli.options import DEBUG, Debug
@@ -125,5 +127,6 @@ def _medseg(
         typer.echo(context.get_help())
 
 
-for _command in (train, predict, evaluate, init, inspect, prepare, augment, tasks, sample):
+for _command in (train, predict, evaluate, init, inspect, prepare, augment, tasks, sample, export_labels):
     app.command()(_command)
+app.command("import")(import_)  # a word that Python keeps for itself

@@ -120,6 +120,13 @@ def declared_labels(root: Path) -> dict[str, tuple[int, ...]]:
     return table
 
 
+def declared_ignore(root: Path) -> int | None:
+    """The value that a `dataset.json` below `root` calls "ignore" (as nnU-Net does); None without one."""
+    raw = _dataset_json(root).get("labels")
+    value = raw.get("ignore") if isinstance(raw, dict) else None
+    return value if type(value) is int and value > 0 else None
+
+
 def declared_channels(root: Path) -> tuple[str, ...]:
     """The channels (or modalities) of a `dataset.json` below `root`, in their order; () without one."""
     raw = _dataset_json(root)

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from medseg.core.task import DataSpec, parse_task
 from medseg.data.dataset import Dataset
 from medseg.data.guess import guess_group, guess_patterns
 from medseg.data.labels import present_values
-from medseg.data.layouts import ACCEPTED, declared_channels, declared_labels, find_dataset
+from medseg.data.layouts import ACCEPTED, declared_channels, declared_ignore, declared_labels, find_dataset
 
 _LOOKED_AT = 20  # images, to tell modality, channels and dimensions
 _MANY_INSTANCES = 8
@@ -48,6 +48,7 @@ class _Labels:
 
     labels: Mapping[str, Any]
     why: str
+    ignore: int | None = None
 
 
 def init(folder: Path | str, output: Path | str | None = None, listener: Listener = silent) -> Path:
@@ -144,13 +145,19 @@ def _modality(root: Path, scans: Sequence[Scan], channels: int, case: Case) -> t
 
 def _labels(root: Path, cases: Sequence[Case], dimensions: int, listener: Listener) -> _Labels:
     values: list[list[int]] = []
+    ignore = declared_ignore(root)
     for done, case in enumerate(cases, start=1):
         try:
-            values.append(present_values(formats.read_labels(case.label).array) if case.label else [])
+            present = present_values(formats.read_labels(case.label).array) if case.label else []
+            values.append([value for value in present if value != ignore])
         except FormatError:
             continue  # training will name it
         finally:
             listener(Progress("looking at the label maps", done, len(cases)))
+    return replace(_named_labels(root, values, dimensions), ignore=ignore)
+
+
+def _named_labels(root: Path, values: Sequence[Sequence[int]], dimensions: int) -> _Labels:
     found = sorted({value for one in values for value in one if value > 0})
     if not found:
         raise UsageError(f"{root}: its label maps hold no label, only background; see `medseg inspect {root}`")
@@ -225,7 +232,8 @@ def _text(
         "# several values, or `name: nonzero` for a single label that every value but 0 belongs to.",
         "labels:",
         *(f"  {_quoted(label)}: {_label(value)}" for label, value in labels.labels.items()),
-        "# ignore: 255  # a value of voxels that neither train nor score",
+        f"{'# ' if labels.ignore is None else ''}ignore: {labels.ignore or 255}"
+        "  # a value of voxels that neither train nor score",
         "undeclared: refuse  # what a value without a label means: refuse, background or ignore",
         "",
         "data:",

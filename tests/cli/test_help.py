@@ -15,7 +15,10 @@ from medseg.core.errors import DataError, FormatError, MedsegError, UsageError
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "help"
-COMMANDS = ["train", "predict", "evaluate", "init", "inspect", "prepare", "augment", "tasks", "sample"]
+COMMANDS = [
+    "train", "predict", "evaluate", "init", "inspect", "prepare", "augment", "tasks", "sample",
+    "export-labels", "import",
+]  # fmt: skip
 
 
 def test_help_of_medseg_matches_the_golden_file(cli: Run) -> None:
@@ -93,6 +96,8 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
         (["prepare"], "--task says"),
         (["augment"], "--task says"),
         (["sample"], "say where the sample data go"),
+        (["import", "a"], "-o says where"),
+        (["export-labels", "a"], "--images and -o say"),
     ],
 )
 def test_wrong_use_is_one_line_on_stderr_and_exit_code_2(cli: Run, arguments: list[str], words: str) -> None:
