@@ -7,7 +7,8 @@ higher value) keeps the voxels, and the overlap is a finding.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,10 +32,14 @@ _MOST_LABELS = IGNORE - 1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawn:
-    """A label map made of drawn structures, and what is odd about them (overlap, missing-structure, off-slice …)."""
+    """A label map made of drawn structures, and what is odd about them (overlap, missing-structure, off-slice …).
+
+    voxels: structure name -> how many it was drawn with, before overlaps; those that were read only.
+    """
 
     labelmap: LabelMap
     findings: tuple[Finding, ...]
+    voxels: Mapping[str, int]
 
 
 def is_drawn(source: Source) -> bool:
@@ -50,7 +55,7 @@ def read_drawn(label: Source, image: Source, task: Task) -> Drawn:
     not meant for them. Raises FormatError: missing-structure where none of the labels is there,
     off-slice where all of one lies beside the image's slices, and as `read_drawing` does.
     """
-    return read_labels(label, image, task.label_table(), task.reading, others=_others(task))
+    return read_labels(label, image, task.label_table(), task.reading, others=others_of(task))
 
 
 def examine_drawing(label: Source, image: Source, task: Task | None) -> Drawn:
@@ -64,12 +69,15 @@ def read_labels(label: Source, image: Source, labels: Sequence[Label], policy: R
 
     there = structure_names(label)
     _require_any(label, labels, there)
-    drawing = read_drawing(label, image, policy, None if others else lambda name: _label_of(name, labels) is not None)
+    drawing = read_drawing(label, image, policy, None if others else lambda name: label_of(name, labels) is not None)
     _require_on_slices(label, drawing)
     slices = blank(drawing)
     findings = [*drawing.findings, *_missing(labels, there)]
     findings += _paint(slices, drawing.structures, labels, others)
-    return Drawn(to_labelmap(slices, drawing, labels), tuple(findings))
+    voxels: Counter[str] = Counter()
+    for structure in drawing.structures:
+        voxels[structure.name] += sum(int(piece.mask.sum()) for piece in structure.patches)
+    return Drawn(to_labelmap(slices, drawing, labels), tuple(findings), voxels)
 
 
 def all_labels(sources: Iterable[Source]) -> tuple[Label, ...]:
@@ -88,20 +96,26 @@ def all_labels(sources: Iterable[Source]) -> tuple[Label, ...]:
             "name those that are wanted in a task (names: …)"
         )
     return tuple(
-        Label(name, value, (value,), color=default_color(value)) for value, name in enumerate(names.values(), start=1)
+        # A bare number would be read as a value in dataset.json.
+        Label(f"structure {name}", value, (value,), color=default_color(value), names=(name,))
+        if name.isdigit()
+        else Label(name, value, (value,), color=default_color(value))
+        for value, name in enumerate(names.values(), start=1)
     )
 
 
-def _others(task: Task) -> int:
+def others_of(task: Task) -> int:
+    """The value of structures that no label of the task names."""
     return IGNORE if task.undeclared == "ignore" else 0
 
 
-def _label_of(name: str, labels: Sequence[Label]) -> Label | None:
+def label_of(name: str, labels: Sequence[Label]) -> Label | None:
+    """The label that a structure of this name belongs to; None where none calls it so."""
     return next((label for label in labels if label.is_called(name)), None)
 
 
 def _require_any(source: Source, labels: Sequence[Label], there: Sequence[str]) -> None:
-    if not any(_label_of(name, labels) for name in there):
+    if not any(label_of(name, labels) for name in there):
         wanted = _listed(label.name for label in labels)
         reason = f"draws none of the labels {wanted}; it draws {_listed(there)} (see `names` in docs/tasks.md)"
         raise FormatError(source.path, reason if there else "draws no structure at all", "missing-structure")
@@ -116,7 +130,7 @@ def _require_on_slices(source: Source, drawing: Drawing) -> None:
 
 def _missing(labels: Sequence[Label], there: Sequence[str]) -> Iterator[Finding]:
     """A finding for each label that no structure is called by. What is drawn as empty is there."""
-    found = {label.name for name in there if (label := _label_of(name, labels)) is not None}
+    found = {label.name for name in there if (label := label_of(name, labels)) is not None}
     for label in labels:
         if label.name not in found:
             text = f"draws no {label.name!r}, so that it counts as absent; it draws {_listed(there)}"
@@ -130,7 +144,7 @@ def _paint(
     """Draw structures into `slices` [K, rows, columns] in the order of their labels; the overlaps, as findings."""
     of_label: dict[int, list[Structure]] = {}
     for structure in structures:
-        label = _label_of(structure.name, labels)
+        label = label_of(structure.name, labels)
         of_label.setdefault(label.value if label else others, []).append(structure)
     if others:
         _draw(slices, of_label.get(others, ()), others)

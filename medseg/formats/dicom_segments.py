@@ -176,6 +176,9 @@ def _decoded(dataset: Dataset, path: Path, needed: Sequence[int]) -> Iterator[ND
         decoder = get_decoder(syntax)
         if not syntax.is_encapsulated:
             _require_all_bits(dataset, path)
+        if not syntax.is_encapsulated and int(dataset.BitsAllocated) == 1:
+            yield from (_bits(dataset, number) for number in needed)
+            return
         # Of nothing wanted nothing is decoded, while pydicom takes an empty list for all frames.
         for array, _ in decoder.iter_array(dataset, indices=needed, raw=True) if needed else ():
             yield array
@@ -184,6 +187,16 @@ def _decoded(dataset: Dataset, path: Path, needed: Sequence[int]) -> Iterator[ND
     except Exception as error:  # every decoder raises its own
         reason = f"no installed decoder reads its pixels ({syntax.name}: {in_short(error)})"
         raise FormatError(path, reason, "unsupported-syntax") from error
+
+
+def _bits(dataset: Dataset, number: int) -> NDArray[np.uint8]:
+    """One frame of packed bits (PS3.5 8.1.1), which may begin and end inside a byte: pydicom 3.0 then loses its end."""
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    first = number * rows * columns
+    last = first + rows * columns
+    packed = np.frombuffer(dataset.PixelData, np.uint8, (last + 7) // 8 - first // 8, first // 8)
+    bits = np.unpackbits(packed, bitorder="little")[first % 8 :][: rows * columns]
+    return bits.reshape(rows, columns)
 
 
 def _require_all_bits(dataset: Dataset, path: Path) -> None:
