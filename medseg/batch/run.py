@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import traceback
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from medseg.batch.results import BatchResult, ScanResult, previous_outputs, prin
 from medseg.core.case import Finding, Prediction, Scan, Severity, Source, Status
 from medseg.core.errors import FormatError, MedsegError, UsageError
 from medseg.core.events import Listener, Message, Progress
+from medseg.core.identifiers import Identifiers
 from medseg.core.reading import Reading, refused_by_all
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 # A scan with one of these is broken; with any other code it is whole, but nothing to be segmented.
 _BROKEN = frozenset({"unreadable", "partial-file"})
+UNPACKED = ".medseg-unpacked"
 _STOPPED = "stopped before this scan was done"
 
 
@@ -36,11 +39,15 @@ class ScanPredictor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
-    """seg: DICOM SEG for DICOM scans; previews: a picture a scan; tracebacks: report those of failed scans."""
+    """seg: DICOM SEG for DICOM scans; previews: a picture a scan; tracebacks: report those of failed scans.
+
+    keep_identifiers: patients' names and ids, as DICOM headers tell them, stay in file names and results.csv.
+    """
 
     seg: bool = True
     previews: bool = True
     tracebacks: bool = False
+    keep_identifiers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,7 @@ class _Run:
     wanted: Wanted
     listener: Listener
     tracebacks: bool
+    identifiers: Identifiers
 
 
 def predict_folder(
@@ -68,7 +76,18 @@ def predict_folder(
 
     Raises UsageError where there is no scan, or `output` would overwrite one.
     """
-    sources = find_scans(scans, output)
+    try:
+        return _predict_folder(scans, predictor, output, options, listener)
+    finally:
+        shutil.rmtree(output / UNPACKED, ignore_errors=True)
+
+
+def _predict_folder(
+    scans: Path, predictor: ScanPredictor, output: Path, options: BatchOptions, listener: Listener
+) -> BatchResult:
+    shutil.rmtree(output / UNPACKED, ignore_errors=True)  # of a run that was killed
+    sources = find_scans(scans, output, options.keep_identifiers)
+    known = {word for source in sources for word in source.identifiers}
     bundle = predictor.bundle
     labels = tuple(label.name for label in bundle.task.label_table())
     run = _Run(
@@ -83,6 +102,7 @@ def predict_folder(
         ),
         listener=listener,
         tracebacks=options.tracebacks,
+        identifiers=Identifiers() if options.keep_identifiers else Identifiers.of(known),
     )
     output.mkdir(parents=True, exist_ok=True)
     remove_half_files(output)
@@ -110,8 +130,8 @@ def predict_folder(
     return result()
 
 
-def find_scans(scans: Path, output: Path) -> list[Source]:
-    """The scans below `scans`, without those that lie in `output`.
+def find_scans(scans: Path, output: Path, keep_identifiers: bool = False) -> list[Source]:
+    """The scans below `scans`, without those that lie in `output`; zip archives are unpacked into `output`/UNPACKED.
 
     Raises UsageError where there is none, or `output` is the folder of scans itself.
     """
@@ -123,7 +143,7 @@ def find_scans(scans: Path, output: Path) -> list[Source]:
         raise UsageError(f"{output}: is the folder of scans itself; choose another -o")
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output}: is a file; -o names a folder")
-    sources = formats.discover(scans)
+    sources = formats.discover(scans, output / UNPACKED, keep_identifiers=keep_identifiers)
     if output.resolve().is_relative_to(scans.resolve()):
         sources = [source for source in sources if not _within(source, output.resolve())]
     if not sources:
@@ -132,8 +152,9 @@ def find_scans(scans: Path, output: Path) -> list[Source]:
 
 
 def _within(source: Source, folder: Path) -> bool:
-    files = source.files or (source.path,)
-    return all(file.resolve().is_relative_to(folder) for file in files)
+    files = [file.resolve() for file in source.files or (source.path,)]
+    own = folder / UNPACKED
+    return all(file.is_relative_to(folder) and not file.is_relative_to(own) for file in files)
 
 
 # ---- one scan -------------------------------------------------------------------------------
@@ -167,7 +188,8 @@ def _one_scan(run: _Run, source: Source, reading: Future[tuple[Scan, float]] | N
         seconds = time.monotonic() - started - waited + read_seconds
     except Exception as error:
         if run.tracebacks:
-            run.listener(Message("".join(traceback.format_exception(error)).rstrip(), "error"))
+            text = "".join(traceback.format_exception(error)).rstrip()
+            run.listener(Message(run.identifiers.mask(text), "error"))
         return _unsegmented(run, source, error, time.monotonic() - started)
     return replace(row, seconds=seconds)
 
@@ -212,12 +234,13 @@ def _row(
     """A row without a label map."""
     codes = dict.fromkeys(finding.code for finding in (source.findings if findings is None else findings))
     path = source.path
+    relative = path.relative_to(run.root).as_posix() if path.is_relative_to(run.root) else path.name
     return ScanResult(
         scan=printable(source.name),
-        path=printable(path.relative_to(run.root).as_posix() if path.is_relative_to(run.root) else path.name),
+        path=printable(run.identifiers.mask(relative)),
         format=source.format,
         status=status,
-        reason=printable(" ".join(reason.split())),
+        reason=printable(run.identifiers.mask(" ".join(reason.split()))),
         findings=tuple(codes),
     )
 

@@ -24,6 +24,12 @@ Debug = Annotated[
     typer.Option("--debug", help="Show the traceback when something fails.", callback=_remember, is_eager=True),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout (progress goes to stderr).")]
+KeepIdentifiers = Annotated[
+    bool,
+    typer.Option(
+        "--keep-identifiers", help="Leave patients' names and ids, as DICOM headers tell them, in file names."
+    ),
+]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="Where to compute: auto, cpu or cuda.")]
 Data = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="Folder of labelled cases (default: the task's own data).")

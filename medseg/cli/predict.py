@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.cli.options import DEBUG, Debug, Device, Json
+from medseg.cli.options import DEBUG, Debug, Device, Json, KeepIdentifiers
 from medseg.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def predict(
     context: typer.Context,
     scans: Annotated[
-        Path, typer.Argument(metavar="SCANS", help="A scan or a folder: DICOM, NIfTI, NRRD, MHA, PNG, JPEG, TIFF.")
+        Path, typer.Argument(metavar="SCANS", help="A scan, folder or zip: DICOM, NIfTI, NRRD, MHA, PNG, JPEG, TIFF.")
     ],
     model: Annotated[
         Path | None, typer.Option("--model", "-m", metavar="RUN", help="A run folder, or a bundle folder.")
@@ -36,6 +36,7 @@ def predict(
         bool, typer.Option("--seg/--no-seg", help="Write a DICOM SEG beside the label map of a DICOM scan.")
     ] = True,
     previews: Annotated[bool, typer.Option("--previews/--no-previews", help="Write a preview picture a scan.")] = True,
+    keep_identifiers: KeepIdentifiers = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -65,6 +66,7 @@ def predict(
         seg=seg,
         previews=previews,
         tracebacks=bool(context.meta.get(DEBUG)),
+        keep_identifiers=keep_identifiers,
     )
     with progress() as listener:
         result = segment(scans, model, output, options, listener)

@@ -24,8 +24,12 @@ FORMATS: dict[str, str] = {
 }
 
 
-def discover(root: Path) -> list[Source]:
+def discover(root: Path, unpack_to: Path | None = None, *, keep_identifiers: bool = False) -> list[Source]:
     """Every scan in a file or folder (any mix of formats, at any depth), sorted by name.
+
+    unpack_to: a folder of the caller's where zip archives are unpacked, and which has to stay as long
+    as the sources are used; without it an archive is a source that is refused. keep_identifiers:
+    leave patients' names and ids, as DICOM headers tell them, in names made of paths.
 
     Names are unique, also where upper and lower case are one, and so are the output paths made of
     them. A file that claims to be a scan but is none is a Source too: it carries an error finding,
@@ -33,7 +37,7 @@ def discover(root: Path) -> list[Source]:
     """
     from medseg.formats.discovery import find_sources
 
-    return find_sources(Path(root))
+    return find_sources(Path(root), unpack_to, keep_identifiers)
 
 
 def source_of(path: Path) -> Source:

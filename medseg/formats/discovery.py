@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from medseg.core.case import Source
+from medseg.core.case import Finding, Severity, Source
 from medseg.core.errors import FormatError
+from medseg.core.identifiers import Identifiers
 from medseg.core.reading import refused_by_all
+from medseg.formats.archives import is_archive, unpack
 
 # Longest first, so that .nii.gz counts as one extension.
 EXTENSIONS: dict[str, str] = {
@@ -39,16 +41,30 @@ EXTENSIONS: dict[str, str] = {
 _OUTPUT_SUFFIXES = (".nii.gz", ".png", ".tif", ".seg.dcm")
 
 
-def find_sources(root: Path) -> list[Source]:
+def find_sources(root: Path, unpack_to: Path | None = None, keep_identifiers: bool = False) -> list[Source]:
     """Every scan below `root`, sorted by name; see `medseg.formats.discover`."""
     if not root.exists():
         raise FormatError(root, "there is no such file or folder")
+    archives = [path for path in ([root] if root.is_file() else _files(root)) if is_archive(path)]
+    found = [] if archives == [root] else _found(root)
+    for archive in archives:
+        found += _in_archive(archive, root, unpack_to)
+    if not keep_identifiers:
+        identifiers = Identifiers.of({word for source, _ in found for word in source.identifiers})
+        found = [(replace(source, name=identifiers.mask(source.name)), extension) for source, extension in found]
+    return sorted(_uniquely_named(found, root), key=lambda source: source.name)
+
+
+def _found(root: Path) -> list[tuple[Source, str]]:
+    """The scans in a file or below a folder, archives aside, each with the extension of its file."""
     if root.is_file():
-        return _sources_in_file(root)
+        return [(source, extension_of(root)) for source in _sources_in_file(root)]
     found: list[tuple[Source, str]] = []
     maybe_dicom: list[Path] = []
     for path in _files(root):
         extension = extension_of(path)
+        if is_archive(path):
+            continue
         if EXTENSIONS.get(extension, "dicom") == "dicom":
             maybe_dicom.append(path)
         else:
@@ -57,7 +73,23 @@ def find_sources(root: Path) -> list[Source]:
         from medseg.formats.dicom_index import find_series
 
         found += [(source, extension_of(source.path)) for source in find_series(maybe_dicom, root)]
-    return sorted(_uniquely_named(found, root), key=lambda source: source.name)
+    return found
+
+
+def _in_archive(archive: Path, root: Path, unpack_to: Path | None) -> list[tuple[Source, str]]:
+    """The scans in an archive, under its name; the archive itself with the reason where there is no getting at them."""
+    relative = archive.name if archive == root else archive.relative_to(root).as_posix()
+    name = relative[: -len(archive.suffix)]
+    try:
+        if unpack_to is None:
+            raise FormatError(archive, "is an archive; unpack it first", "unsupported-syntax")
+        # A folder of the archive's own, still telling its name in sentences about the files in it.
+        folder = unpack_to / hashlib.sha256(relative.encode()).hexdigest()[:8] / archive.name
+        unpack(archive, folder)
+    except FormatError as error:
+        problem = Finding(error.code, Severity.ERROR, error.reason)
+        return [(Source(archive, (archive,), "archive", name, findings=(problem,)), archive.suffix)]
+    return [(replace(source, name=f"{name}/{source.name}"), extension) for source, extension in _found(folder)]
 
 
 def one_source(path: Path) -> Source:
@@ -150,5 +182,6 @@ def _written_extension(source: Source, extension: str) -> str:
 
 
 def _digest(source: Source, root: Path) -> str:
-    relative = [path.relative_to(root).as_posix() for path in (source.path, *source.files)]
+    paths = (source.path, *source.files)
+    relative = [(path.relative_to(root) if path.is_relative_to(root) else path).as_posix() for path in paths]
     return hashlib.sha256("\n".join(relative).encode()).hexdigest()

@@ -90,6 +90,9 @@ def write_labelmap(labelmap: LabelMap, source: Source, path: Path) -> None:
     header.set_slope_inter(1, 0)
     for key, value in {"cal_min": 0, "cal_max": 0, "intent_code": 0, "descrip": b"medseg label map"}.items():
         header[key] = value
+    for key in ("aux_file", "db_name", "intent_name"):  # free text, where some tools put the patient's name
+        if key in header.keys():  # noqa: SIM118 -- a nibabel header is no dict
+            header[key] = b""
     _write(path, kind(array, None, header))
 
 

@@ -20,7 +20,8 @@ class PredictOptions:
 
     device: auto, cpu or cuda; flips: average over mirrored copies, overlap: of neighbouring windows
     (fraction of the patch), both None for what the model's plan says; seg: DICOM SEG beside the label
-    map of DICOM scans; previews: a picture a scan; tracebacks: report those of failed scans.
+    map of DICOM scans; previews: a picture a scan; tracebacks: report those of failed scans;
+    keep_identifiers: patients' names and ids, as DICOM headers tell them, stay in file names.
     """
 
     device: str = "auto"
@@ -29,6 +30,7 @@ class PredictOptions:
     seg: bool = True
     previews: bool = True
     tracebacks: bool = False
+    keep_identifiers: bool = False
 
 
 def predict(
@@ -51,7 +53,7 @@ def predict(
     if options.overlap is not None and not 0.0 <= options.overlap <= 0.9:
         raise UsageError(f"overlap: must lie between 0 and 0.9, not {options.overlap}")
     predictor = _predictor(Path(model), options)
-    batch = BatchOptions(seg=options.seg, previews=options.previews, tracebacks=options.tracebacks)
+    batch = BatchOptions(options.seg, options.previews, options.tracebacks, options.keep_identifiers)
     return predict_folder(Path(scans), predictor, Path(output), batch, listener)
 
 
