@@ -19,6 +19,7 @@ from medseg.core.events import Listener, Progress, silent
 from medseg.core.files import write_text
 from medseg.core.task import DataSpec, parse_task
 from medseg.data.dataset import Dataset
+from medseg.data.drawn import all_labels, is_drawn
 from medseg.data.guess import guess_group, guess_patterns
 from medseg.data.labels import present_values
 from medseg.data.layouts import ACCEPTED, declared_channels, declared_ignore, declared_labels, find_dataset
@@ -66,7 +67,7 @@ def init(folder: Path | str, output: Path | str | None = None, listener: Listene
         raise UsageError(f"{root}: there is no such folder")
     dataset, patterns = _dataset(root)
     images = _images(root, dataset, listener)
-    labels = _labels(root, dataset.cases, images.dimensions, listener)
+    labels = _drawn_labels(dataset.cases, images.modality) or _labels(root, dataset.cases, images.dimensions, listener)
     if images.modality == "photo" and labels.labels == {"object": "nonzero"}:
         images = _Images("microscopy", "pictures with instance maps", images.dimensions, images.channels)
     text = _text(_name(root), _place(root, path), dataset, patterns, images, labels)
@@ -77,13 +78,18 @@ def init(folder: Path | str, output: Path | str | None = None, listener: Listene
 
 def _dataset(root: Path) -> tuple[Dataset, tuple[str, str] | None]:
     dataset = find_dataset(root, DataSpec())
-    if dataset is not None and dataset.cases:
+    known = 0 if dataset is None else len(dataset.cases)
+    drawn = dataset is not None and any(case.label and is_drawn(case.label) for case in dataset.cases)
+    if dataset is not None and known and not drawn:
         return dataset, None
     patterns = guess_patterns(root)
     if patterns is not None:
-        dataset = find_dataset(root, DataSpec(images=patterns[0], labels=patterns[1]), strict=True)
-        if dataset is not None and dataset.cases:
-            return dataset, patterns
+        guessed = find_dataset(root, DataSpec(images=patterns[0], labels=patterns[1]), strict=True)
+        # A few drawings in DICOM may lie in a folder of label maps.
+        if guessed is not None and len(guessed.cases) > known:
+            return guessed, patterns
+    if dataset is not None and known:
+        return dataset, None
     raise UsageError(f"{root}: no images with label maps were recognised; accepted are {ACCEPTED}")
 
 
@@ -141,6 +147,20 @@ def _modality(root: Path, scans: Sequence[Scan], channels: int, case: Case) -> t
     if _PET_NAME.search(case.images[0].path.relative_to(root).as_posix()):
         return "PT", "guessed from the files' names"
     return "MR", "guessed: volumes whose values are not CT's"
+
+
+def _drawn_labels(cases: Sequence[Case], modality: str) -> _Labels | None:
+    """Every structure that is drawn on images of the modality; None where the labels are label maps."""
+    drawn = [case.label for case in cases if case.label and is_drawn(case.label)]
+    if len(drawn) < len(cases):
+        return None
+    same = [case.label for case in cases if case.label and case.images[0].modality == modality]
+    # With their names, so that a label may be renamed.
+    labels = {
+        label.name: {"value": label.value, "names": list(label.names) or [re.escape(label.name)]}
+        for label in all_labels(same or drawn)
+    }
+    return _Labels(labels, "Structures drawn in DICOM; `names` are regular expressions for theirs")
 
 
 def _labels(root: Path, cases: Sequence[Case], dimensions: int, listener: Listener) -> _Labels:
@@ -265,7 +285,7 @@ def _text(
 
 
 def _label(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, list) else str(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
 
 
 def _quoted(text: str) -> str:

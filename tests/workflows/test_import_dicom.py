@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from gzip import decompress
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pytest
 from medseg.core.errors import DataError, UsageError
 from medseg.core.events import Event, Message, silent
 from medseg.core.labels import IGNORE
-from medseg.core.task import DataSpec, Task, parse_task
+from medseg.core.task import DataSpec, Task, load_task, parse_task
 from medseg.data.labels import read_case
 from medseg.data.layouts import declared_labels, find_cases, find_dataset
 from medseg.formats import read_labels
 from medseg.workflows.import_dicom import import_dicom
+from medseg.workflows.init import init
 from tests.drawings import change, ct, square, write_rtstruct
 
 BOX = ((1.5, 1.5), (4.5, 4.5))  # 3 x 3 pixels
@@ -84,13 +86,25 @@ def test_a_data_set_reads_back_as_the_tree_does(patients: Path, tmp_path: Path, 
         assert max(int(labels.array.max()) for _, labels in after.values()) == IGNORE
 
 
+def test_a_task_can_be_written_for_a_tree_and_for_what_was_imported(patients: Path, tmp_path: Path) -> None:
+    import_dicom(patients, tmp_path / "out", None, silent)
+    for root in (patients, tmp_path / "out"):
+        text = init(root, tmp_path / "task.yaml").read_text()
+        written = load_task(tmp_path / "task.yaml")
+        assert written.label_names == ("GTV_1", "heart")
+        assert written.modality == "CT"
+        (tmp_path / "task.yaml").write_text(text.replace("  GTV_1:", "  tumour:"))
+        renamed = load_task(tmp_path / "task.yaml")
+        sizes = [int((read_case(case, renamed)[1].array == 1).sum()) for case in find_cases(renamed, root).cases]
+        assert sizes == [9, 9]
+        (tmp_path / "task.yaml").unlink()
+
+
 def test_nothing_tells_who_the_patients_are(patients: Path, tmp_path: Path) -> None:
     import_dicom(patients, tmp_path / "out", None, silent)
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert len(files) == 2 * 2 + 2
     for path in files:
-        from gzip import decompress
-
         content = path.read_bytes()
         content = decompress(content) if path.suffix == ".gz" else content
         for word in (b"mueller", b"weber", b"karl", b"ida^", b"pid", b"1947"):
