@@ -47,7 +47,7 @@ def check_cases(cases: Sequence[Case], task: Task, listener: Listener = silent) 
             stacks[case.id] = (seen.scan.source.path, seen.scan.volume.geometry.spacing)
         del seen  # one case in memory at a time
         listener(Progress("checking the cases", done, len(cases)))
-    return problems + _mixed_scales(stacks)
+    return problems + mixed_scales(stacks)
 
 
 def examine(case: Case, task: Task | None) -> Examined:
@@ -73,7 +73,7 @@ def examine(case: Case, task: Task | None) -> Examined:
     return Examined(scan, raw, labelmap, problems)
 
 
-def _mixed_scales(stacks: Mapping[str, tuple[Path, Triple]]) -> list[Problem]:
+def mixed_scales(stacks: Mapping[str, tuple[Path, Triple]]) -> list[Problem]:
     """Stacks that state no spacing beside others that do: resampled to one spacing they would be of no use."""
     unknown = {case: path for case, (path, spacing) in stacks.items() if spacing == (1.0, 1.0, 1.0)}
     if len(unknown) == len(stacks):

@@ -14,9 +14,9 @@ class Advice:
     remedy: str
 
 
-_SERIES, _GRID, _VALUES, _FILES, _PAIRS, _LABELS, _ACROSS, _MODEL = (
-    "DICOM series", "Grid and geometry", "Pixel values", "Files", "Images and label maps", "Labels",
-    "Across cases", "Against a task or model",
+_SERIES, _GRID, _VALUES, _FILES, _PAIRS, _DRAWN, _LABELS, _ACROSS, _MODEL = (
+    "DICOM series", "Grid and geometry", "Pixel values", "Files", "Images and label maps", "Drawn structures",
+    "Labels", "Across cases", "Against a model",
 )  # fmt: skip
 
 CODES: dict[str, Advice] = {
@@ -85,6 +85,9 @@ CODES: dict[str, Advice] = {
         _GRID, "Its field of view is far larger or smaller than that of the training cases.",
         "Check that it shows the same part of the body."),
     # ---- values
+    "burned-in-annotation": Advice(
+        _VALUES, "The header says that text is burned into the pixels, which may name the patient.",
+        "Look before it leaves the hospital; take a copy without the text."),
     "mixed-rescale": Advice(
         _VALUES, "Slices have rescale factors of their own.", "Nothing: each is rescaled by its own."),
     "color": Advice(
@@ -123,6 +126,30 @@ CODES: dict[str, Advice] = {
     "wrong-modality": Advice(_PAIRS, "A scan of another modality than the task's.", "Leave it out."),
     "wrong-dimensions": Advice(
         _PAIRS, "A single slice for a 3D task.", "Set `dimensions: 2` in the task, or leave it out."),
+    # ---- what was drawn: RTSTRUCT, SEG, annotation tools
+    "missing-structure": Advice(
+        _DRAWN, "A structure that the task wants is not drawn; those that are drawn are named.",
+        "Add the name to the label's `names` in the task, or draw it."),
+    "overlap": Advice(
+        _DRAWN, "Structures of two labels overlap; the later label keeps the voxels.",
+        "Correct the drawing, or change the order of the labels in the task."),
+    "off-slice": Advice(
+        _DRAWN, "Contours or frames lie on no slice of the image.",
+        "Check that they were drawn on this series; a part that is off is left out."),
+    "outside-image": Advice(
+        _DRAWN, "A structure reaches beyond the image, and was cut.", "Check that it was drawn on this series."),
+    "open-contour": Advice(
+        _DRAWN, "Points or open lines, which enclose nothing, were left out.", "Close the contour where one is meant."),
+    "duplicate-contour": Advice(
+        _DRAWN, "A contour is there twice, and counts once.", "Nothing; look where a hole was meant."),
+    "unsupported-shape": Advice(
+        _DRAWN, "A shape that encloses no area (point, line, cuboid …) was left out.", "Draw it as a polygon or mask."),
+    "broken-shape": Advice(
+        _DRAWN, "A shape that cannot be read was left out.", "Correct it in the tool that drew it."),
+    "crowd": Advice(
+        _DRAWN, "A COCO crowd region: a group of objects in one mask.", "Nothing, or draw the objects apart."),
+    "missing-image": Advice(
+        _DRAWN, "An annotation names an image that is not there.", "Put the image beside it, or correct the name."),
     # ---- labels
     "not-a-label-map": Advice(
         _LABELS, "Not a map of whole numbers (a colour picture, fractions, an image).",

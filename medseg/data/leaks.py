@@ -48,9 +48,9 @@ def duplicate_content(rows: Sequence[CaseRow]) -> Findings:
 
 
 def duplicate_labels(labels: Mapping[str, str], rows: Sequence[CaseRow]) -> Findings:
-    """A warning for cases of different patients and images that share a label map; `labels`: case -> its hash.
+    """An info for cases of different patients and images that share a label map; `labels`: case -> its hash.
 
-    Label maps of fewer than 64 labelled voxels may well be alike.
+    No warning, since atlases and phantoms have it so; label maps of fewer than 64 labelled voxels may well be alike.
     """
     same: defaultdict[str, list[CaseRow]] = defaultdict(list)
     for row in rows:
@@ -62,7 +62,7 @@ def duplicate_labels(labels: Mapping[str, str], rows: Sequence[CaseRow]) -> Find
             others = [o.id for o in several if o.group != row.group and o.content != row.content]
             if others:
                 text = f"its label map is the very same as that of {_some(others)}, whose image is another"
-                found[row.id] = [Finding("duplicate-label", Severity.WARNING, text, {"cases": others})]
+                found[row.id] = [Finding("duplicate-label", Severity.INFO, text, {"cases": others})]
     return found
 
 

@@ -91,4 +91,5 @@ def _usual_side(distances: Sequence[float]) -> int:
     positive = sum(distance > 0 for distance in clear)
     if len(clear) < _SEVERAL:
         return 0
-    return 1 if positive >= _NEARLY_ALL * len(clear) else -1 if positive <= (1 - _NEARLY_ALL) * len(clear) else 0
+    most = _NEARLY_ALL * len(clear)
+    return 1 if positive >= most else -1 if len(clear) - positive >= most else 0

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medseg.core.case import Finding, Severity
 from medseg.core.files import write_json, write_text
@@ -17,6 +17,9 @@ from medseg.core.version import VERSION
 from medseg.data.codes import CODES, Advice
 from medseg.data.inspection import CaseRow, Inspection, amount
 from medseg.evaluation.strips import Bar, Dot, Strip, bars, strips
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 _VERDICTS = ("Clean", "Look at the warnings", "Nothing here is usable")
 _MOST_LABELS = 30  # lines of the label plot
@@ -51,6 +54,7 @@ def inspection_html(
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["code"] = _code
     template = environment.from_string(files("medseg.evaluation").joinpath("inspect.html.j2").read_text("utf-8"))
     rows = sorted(inspection.cases, key=lambda row: (_ORDER[row.worst], row.id))
     colors = {label.name: label.color for label in labels}
@@ -69,6 +73,14 @@ def inspection_html(
         missing=sum(row.shape is not None and row.id not in thumbnails for row in rows),
     )
     return page + "\n"
+
+
+def _code(text: str) -> Markup:
+    """A sentence for the page, `names` in it set as code."""
+    from markupsafe import Markup
+
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(p) if n % 2 else p for n, p in enumerate(parts))
 
 
 def _case(row: CaseRow, png: bytes | None, colors: Mapping[str, tuple[int, int, int]]) -> dict[str, Any]:
@@ -154,8 +166,8 @@ def _volume_plots(rows: Sequence[CaseRow], trained: Fingerprint | None) -> list[
 
 def _spacing_plot(rows: Sequence[CaseRow], trained: Fingerprint | None) -> list[tuple[str, str, str]]:
     known = [(row, spacing) for row in rows if not row.is_picture and (spacing := row.canonical_spacing())]
-    if not known:
-        return []
+    if len({tuple(round(mm, 3) for mm in spacing) for _, spacing in known}) < 2 and trained is None:
+        return []  # the table says it
     lines = []
     for axis, name in enumerate(("right–left", "front–back", "head–foot")):
         dots = [Dot(spacing[axis], row.id, _has(row, "spacing-outlier")) for row, spacing in known]
@@ -165,20 +177,23 @@ def _spacing_plot(rows: Sequence[CaseRow], trained: Fingerprint | None) -> list[
 
 
 def _intensity_plot(rows: Sequence[CaseRow], trained: Fingerprint | None) -> list[tuple[str, str, str]]:
-    known = [
-        Bar(*row.percentiles, row.id, _has(row, "intensity-range", "no-contrast"))
-        for row in rows
-        if row.percentiles is not None
-    ]
-    if not known:
-        return []
+    groups: dict[str, list[Bar]] = {}
+    for row in rows:
+        if row.percentiles is not None:
+            bar = Bar(*row.percentiles, row.id, _has(row, "intensity-range", "no-contrast"))
+            groups.setdefault(row.modality or "", []).append(bar)
+    heads = [f"Intensities: {kind}" if kind and len(groups) > 1 else "Intensities" for kind in groups]
+    return [_bar_plot(head, known, trained) for head, known in zip(heads, groups.values(), strict=True)]
+
+
+def _bar_plot(heading: str, known: Sequence[Bar], trained: Fingerprint | None) -> tuple[str, str, str]:
     shown = known if len(known) <= _MOST_BARS else known[:: len(known) // _MOST_BARS + 1]
     stats = trained.channels[0] if trained is not None and trained.channels else None
     band = (stats.p005, stats.p995) if stats is not None else None
     text = "A bar a case: 0.5th to 99.5th percentile of its values, the tick at the median."
     if len(shown) < len(known):
         text += f" {len(shown)} of {len(known)} cases."
-    return [("Intensities", bars(shown, band, "Intensities of every case"), text)]
+    return heading, bars(shown, band, f"{heading} of every case"), text
 
 
 def _has(row: CaseRow, *codes: str) -> bool:
@@ -192,7 +207,8 @@ def _tables(rows: Sequence[CaseRow]) -> list[tuple[str, list[tuple[str, int]]]]:
     axes = Counter(row.orientation for row in volumes if row.orientation)
     sizes = Counter("×".join(map(str, row.shape[:2] if row.is_picture else row.shape)) for row in rows if row.shape)
     parts = Counter(part for row in rows for part in row.parts)
-    named = (("Files", kinds), ("Axes", axes), ("Sizes", sizes), ("Split", parts))
+    spacings = Counter("×".join(f"{mm:.3g}" for mm in row.spacing) + " mm" for row in volumes if row.spacing)
+    named = (("Files", kinds), ("Axes", axes), ("Spacings", spacings), ("Sizes", sizes), ("Split", parts))
     return [(heading, [*counted.most_common(6), *_rest(counted)]) for heading, counted in named if counted]
 
 

@@ -128,10 +128,15 @@ def _others(root: Path, dataset: Dataset) -> list[str]:
     """A note about scans below `root` that belong to no case."""
     if root.is_file():
         return []
-    used = {source.path for case in (*dataset.cases, *dataset.unlabelled) for source in case.images}
-    used |= {case.label.path for case in dataset.cases if case.label}
+    cases = (*dataset.cases, *dataset.unlabelled)
+    taken = [source for case in cases for source in (*case.images, *([case.label] if case.label else []))]
+    used = {file for source in taken for file in source.files}
     told = " ".join(problem.message for problem in dataset.problems)
-    left = [source for source in formats.discover(root) if source.path not in used and str(source.path) not in told]
+    left = [
+        source
+        for source in formats.discover(root)
+        if used.isdisjoint(source.files) and str(source.path) not in told and str(source.files[0]) not in told
+    ]
     if not left:
         return []
     some = ", ".join(source.name for source in left[:3]) + (" …" if len(left) > 3 else "")

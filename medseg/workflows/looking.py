@@ -14,10 +14,11 @@ from medseg import formats
 from medseg.core.case import Case, Finding, Scan, Severity, Source, Status
 from medseg.core.errors import FormatError
 from medseg.core.events import Listener, Progress
+from medseg.core.geometry import Triple
 from medseg.core.labels import IGNORE, Label
 from medseg.core.task import Task
 from medseg.core.volume import LabelMap, Volume
-from medseg.data.check import Examined, examine
+from medseg.data.check import Examined, examine, mixed_scales
 from medseg.data.dataset import Dataset, Problem
 from medseg.data.facts import content_hash, label_facts, outside_body, percentiles
 from medseg.data.inspection import CaseRow
@@ -53,10 +54,13 @@ class Look:
 def case_rows(dataset: Dataset, look: Look, listener: Listener) -> list[CaseRow]:
     cases = sorted([*dataset.cases, *dataset.unlabelled], key=lambda case: case.id)
     rows: dict[str, CaseRow] = {}
+    stacks: dict[str, tuple[Path, Triple]] = {}
     for done, case in enumerate(cases, start=1):
-        rows[case.id] = _case_row(case, look)
+        row = rows[case.id] = _case_row(case, look)
+        if row.format == "image" and row.shape and row.shape[2] > 1 and row.spacing:
+            stacks[case.id] = (case.images[0].path, row.spacing)
         listener(Progress("looking at the cases", done, len(cases)))
-    for problem in dataset.problems:
+    for problem in (*dataset.problems, *mixed_scales(stacks)):
         row = rows.get(problem.case, CaseRow(problem.case, None))
         rows[problem.case] = replace(row, findings=(*row.findings, _of(problem)))
     return [rows[name] for name in sorted(rows)]
@@ -149,7 +153,8 @@ def _named_labels(seen: Examined, look: Look) -> tuple[LabelMap | None, Mapping[
         kept = np.where(seen.labelmap.array == IGNORE, 0, seen.labelmap.array)
         return LabelMap(kept, seen.labelmap.geometry, seen.labelmap.labels), names
     if seen.raw is None or look.task is None:
-        return seen.raw, look.names
+        own = {label.value: label.name for label in seen.raw.labels} if seen.raw is not None else {}
+        return seen.raw, own or look.names
     sources = {value: label.name for label in look.task.label_table() for value in label.sources}
     return seen.raw, sources
 
@@ -230,5 +235,11 @@ def _draw(row: CaseRow, scan: Scan | None, labelmap: LabelMap | None, look: Look
         return
     from medseg.evaluation.thumbnail import thumbnail
 
-    table: tuple[Label, ...] = look.task.label_table() if look.task is not None else ()
-    look.pictures[row.id] = thumbnail(scan.volume, labelmap, table)
+    look.pictures[row.id] = thumbnail(scan.volume, labelmap, _table(labelmap, look))
+
+
+def _table(labelmap: LabelMap | None, look: Look) -> tuple[Label, ...]:
+    """The labels with their colours: the map's own, else the task's."""
+    if labelmap is not None and labelmap.labels:
+        return labelmap.labels
+    return look.task.label_table() if look.task is not None else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -42,13 +43,36 @@ def test_tasks_lists_what_ships(cli: Run) -> None:
     assert "left lung, right lung" in cli("tasks").stdout
 
 
-def test_inspect_tells_clean_from_broken_by_its_exit_code(cli: Run, dots: Path, tmp_path: Path) -> None:
+def test_inspect_tells_clean_from_broken_by_its_exit_code(
+    cli: Run, dots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     clean = cli("inspect", str(dots), "--task", str(dots / "task.yaml"))
     assert clean.returncode == 0 and "dot_3" in clean.stdout and "40×32×1" in clean.stdout
-    (tmp_path / "bad.nii.gz").write_text("no scan", encoding="utf-8")
-    broken = cli("inspect", str(tmp_path), "--json")
+    assert "inspect.html" in clean.stdout and (tmp_path / "inspect/inspect.html").is_file()
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans/bad.nii.gz").write_text("no scan", encoding="utf-8")
+    broken = cli("inspect", str(tmp_path / "scans"), "--json")
     assert broken.returncode == 2
     assert json.loads(broken.stdout)["totals"]["with_errors"] == 1
+
+
+def test_inspect_warns_of_a_copy_and_writes_what_it_prints(cli: Run, dots: Path, tmp_path: Path) -> None:
+    shutil.copytree(dots, tmp_path / "dots")
+    for folder in ("images", "labels"):
+        shutil.copy(tmp_path / f"dots/{folder}/dot_1.png", tmp_path / f"dots/{folder}/dot_9.png")
+    split = tmp_path / "split.json"
+    split.write_text('{"train": ["dot_1"], "test": ["dot_9", "dot_77"]}', encoding="utf-8")
+    result = cli(
+        "inspect", str(tmp_path / "dots"), "--split", str(split), "-o", str(tmp_path / "out"), "--json"
+    )  # fmt: skip
+    assert result.returncode == 1, result.stderr
+    plain = json.loads(result.stdout)
+    assert plain == json.loads((tmp_path / "out/inspect.json").read_text("utf-8"))
+    assert plain["codes"] == {"duplicate-content": 2, "unknown-case": 0}
+    copy = next(case for case in plain["cases"] if case["id"] == "dot_9")
+    assert copy["findings"][0]["values"] == {"cases": ["dot_1"], "parts": ["test", "train"]}
+    assert copy["path"] == "images/dot_9.png" and (tmp_path / "out/inspect.html").is_file()
 
 
 def test_init_writes_a_task_that_prepare_takes(cli: Run, dots: Path, tmp_path: Path) -> None:

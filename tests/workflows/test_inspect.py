@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pydicom
 import pytest
 
 from medseg.core.errors import UsageError
 from medseg.core.events import Progress
 from medseg.core.geometry import Geometry
+from medseg.core.plan import ChannelStats, Fingerprint
 from medseg.core.task import parse_task
 from medseg.core.volume import Volume
+from medseg.data.shipped import find_task, sample_data
 from medseg.formats import write_volume
-from medseg.workflows.inspect import inspect
+from medseg.formats.dicom_write import write_series
+from medseg.workflows.inspect import InspectOptions, inspect
 
 SHAPE = (4, 3, 2)
 
@@ -111,9 +116,166 @@ def test_table_and_sentences_fit_a_person(dataset):
     assert lines[0].startswith("error: a: ") and "2 cases (2 nifti), 2 labelled, 1 usable" in lines[-1]
 
 
+def body(seed: int) -> np.ndarray:
+    """A CT phantom of 30×30×8 voxels: soft tissue with two lungs of air-like density, air around it."""
+    array = np.full((30, 30, 8), -1000.0)
+    array[5:25, 5:25] = 40
+    array[7:12, 9:20], array[18:23, 9:20] = -850, -850
+    return array + np.random.default_rng(seed).normal(0, 8, array.shape)
+
+
+def lungs() -> np.ndarray:
+    """Its label map on a RAS grid: the left lung (1) at the smaller x, the right one (2) at the larger."""
+    label = np.zeros((30, 30, 8))
+    label[7:12, 9:20], label[18:23, 9:20] = 1, 2
+    return label
+
+
+def write(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_volume(Volume(array[None].astype(np.float32), Geometry.from_spacing((3, 3, 5), array.shape)), path)
+
+
+@pytest.fixture
+def chests(tmp_path: Path) -> Path:
+    """Six sound cases."""
+    for n in range(6):
+        write(tmp_path / f"images/chest_{n}.nii.gz", body(n))
+        write(tmp_path / f"labels/chest_{n}.nii.gz", lungs())
+    return tmp_path
+
+
+def spoil(folder: Path, case: str, label: np.ndarray | None = None, image: np.ndarray | None = None) -> None:
+    if label is not None:
+        write(folder / f"labels/{case}.nii.gz", label)
+    if image is not None:
+        write(folder / f"images/{case}.nii.gz", image)
+
+
+def odd(found) -> dict[str, set[str]]:
+    """Cases with warnings or errors, and their codes."""
+    told = {row.id: {f.code for f in row.findings if f.severity != "info"} for row in found.cases}
+    return {case: codes for case, codes in told.items() if codes}
+
+
+def test_sound_chests_are_clean(chests):
+    found = inspect(chests, "lung_ct")
+    assert odd(found) == {} and not found.findings and found.exit_code == 0
+    label = found.cases[0].labels[0]
+    assert (label.name, label.voxels, label.pieces) == ("left lung", 440, 1)
+    assert label.volume_ml == pytest.approx(440 * 0.045)
+
+
+def test_everything_that_only_shows_beside_the_others(chests):
+    swapped, specks, beyond = lungs(), lungs(), lungs()
+    swapped[swapped > 0] = 3 - swapped[swapped > 0]
+    specks[28, 28, ::2] = 1
+    beyond[0:4, 0:4, 0:4] = 2
+    spoil(chests, "chest_1", swapped)
+    spoil(chests, "chest_2", specks)
+    spoil(chests, "chest_3", beyond)
+    spoil(chests, "chest_4", image=body(5))  # a copy of chest_5
+    spoil(chests, "chest_0", image=body(0) + 1024)
+    found = inspect(chests, "lung_ct")
+    assert odd(found) == {
+        "chest_0": {"intensity-range"},
+        "chest_1": {"sides-swapped"},
+        "chest_2": {"tiny-specks"},
+        "chest_3": {"label-outside-body"},
+        "chest_4": {"duplicate-content"},
+        "chest_5": {"duplicate-content"},
+    }
+    assert found.exit_code == 1
+
+
+def test_a_slip_of_the_brush_without_a_task(chests):
+    slip = lungs()
+    slip[15, 15, 4] = 7
+    spoil(chests, "chest_2", slip)
+    (row,) = [row for row in inspect(chests).cases if odd(inspect(chests)).get(row.id)]
+    assert row.id == "chest_2" and row.findings[0].code == "label-in-one-case"
+    assert row.findings[0].values["label"] == "7" and row.findings[0].values["voxels"] == 1
+
+
+def test_a_split_that_cuts_through_a_patient(chests):
+    raw = {"name": "t", "modality": "CT", "labels": {"a": 1, "b": 2}, "data": {"group": r"chest_(\d)"}}
+    for n in (0, 1):
+        spoil(chests, f"chest_{n}_again", lungs(), body(10 + n))
+    task = parse_task(raw, "t")
+    split = chests / "split.json.txt"
+    split.write_text(json.dumps({"train": ["chest_0", "chest_1", "chest_1_again"], "test": ["chest_0_again"]}))
+    found = inspect(chests, task, options=InspectOptions(split=split))
+    assert odd(found) == {"chest_0": {"same-patient"}, "chest_0_again": {"same-patient"}}
+    assert found.cases[0].parts == ("train",)
+    assert inspect(chests, task).exit_code == 0  # the task's folds keep a group together
+
+
+def test_grid_mismatch_tells_both_grids(chests):
+    spoil(chests, "chest_1", lungs()[:-1])
+    (finding,) = inspect(chests, "lung_ct").cases[1].findings
+    assert finding.code == "grid-mismatch"
+    assert finding.values["label"]["shape"] == [29, 30, 8] and finding.values["image"]["shape"] == [30, 30, 8]
+
+
+def test_paths_are_told_from_the_inspected_folder(chests):
+    spoil(chests, "chest_1", lungs()[:-1])
+    plain = json.loads(json.dumps(inspect(chests).to_json()["cases"][1]))
+    assert plain["path"] == "images/chest_1.nii.gz" and plain["label"] == "labels/chest_1.nii.gz"
+    assert str(chests) not in json.dumps(plain)
+
+
+def test_a_model_says_what_it_would_refuse_and_what_is_unlike_its_training(chests, tmp_path, monkeypatch):
+    stats = ChannelStats(-900, -850, -800, -850, 10, -1000, 400)
+    trained = Fingerprint(3, ((30, 30, 8),), ((3.0, 3.0, 5.0),), (stats,), {}, {}, 0.1)
+    bundle = SimpleNamespace(task=find_task("lung_ct"), fingerprint=trained)
+    monkeypatch.setattr("medseg.bundle.Bundle.load", lambda path: bundle)
+    spoil(chests, "chest_1", image=body(1) + 1024)
+    spoil(chests, "chest_2", image=np.where(body(2) > -500, body(2), -1000 + 0.1 * body(2)))
+    found = inspect(chests / "images", options=InspectOptions(model=Path("run")))
+    assert odd(found) == {"chest_1": {"refused-by-model"}, "chest_2": {"intensity-range"}}
+    assert found.context == {"task": "lung_ct", "model": "run"}
+    thin = Fingerprint(3, ((30, 30, 8),), ((1.0, 1.0, 1.0),), (stats,), {}, {}, 0.1)
+    bundle.fingerprint = thin
+    assert all("spacing-outlier" in codes or "refused-by-model" in codes for codes in odd(
+        inspect(chests / "images", options=InspectOptions(model=Path("run")))).values())  # fmt: skip
+
+
+def test_json_and_page_are_written_and_nothing_else(chests, tmp_path):
+    out = tmp_path / "out"
+    found = inspect(chests, "lung_ct", out)
+    assert sorted(path.name for path in out.iterdir()) == ["inspect.html", "inspect.json"]
+    assert json.loads((out / "inspect.json").read_text("utf-8")) == json.loads(json.dumps(found.to_json()))
+    page = (out / "inspect.html").read_text("utf-8")
+    assert page.count("<article") == 6 == page.count("data:image/png;base64,")
+
+
+def test_two_series_of_one_patient_are_found_and_nobody_is_named(tmp_path):
+    for n in range(3):
+        folder = tmp_path / f"cases/images/scan_{n}"
+        write_series(Volume(body(n)[None].astype(np.float32), Geometry.from_spacing((3, 3, 5), (30, 30, 8))), folder)
+        for file in folder.iterdir():
+            dataset = pydicom.dcmread(file)
+            dataset.PatientID, dataset.PatientName = ("MRN0042" if n < 2 else "MRN0043"), "Doe^Jane"
+            dataset.save_as(file)
+        write(tmp_path / f"cases/labels/scan_{n}.nii.gz", lungs())
+    found = inspect(tmp_path / "cases", "lung_ct", tmp_path / "out")
+    assert odd(found) == {"scan_0": {"same-patient"}, "scan_1": {"same-patient"}}
+    for file in (tmp_path / "out").iterdir():
+        text = file.read_text("utf-8")
+        assert not any(word in text for word in ("MRN0042", "MRN0043", "Doe", "Jane"))
+
+
 @pytest.mark.real_data
 def test_real_folders(shared_data):
     found = inspect(shared_data / "hippocampus_mr", "hippocampus_mr")
     assert len(found.cases) == 60 and found.exit_code == 0 and "3 further scans" in found.notes[0]
     found = inspect(shared_data / "nuclei_dsb2018", "cells_2d")
-    assert len(found.cases) == 65 and found.totals()["usable"] == 65
+    assert len(found.cases) == 65 and found.totals()["usable"] == 65 and found.exit_code == 0
+    found = inspect(shared_data / "sarcoma_pet_ct_mr" / "nifti", "sarcoma_pet")
+    assert len(found.cases) == 36 and found.exit_code == 0
+
+
+@pytest.mark.parametrize(("name", "task"), [("lung_ct", "lung_ct"), ("cells_2d", "cells_2d"), ("lung_ct_dicom", None)])
+def test_the_sample_data_give_no_alarm(name, task):
+    found = inspect(sample_data() / name, task)
+    assert found.exit_code == 0, odd(found)
