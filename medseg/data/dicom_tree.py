@@ -21,6 +21,7 @@ from pathlib import Path
 from medseg import formats
 from medseg.core.case import Case, Source
 from medseg.core.errors import FormatError
+from medseg.core.identifiers import Identifiers
 from medseg.core.task import Task
 from medseg.data.dataset import Problem
 from medseg.data.drawn import is_drawn
@@ -84,7 +85,10 @@ def find_drawn(root: Path, task: Task | None) -> Found | None:
         label = _together(name, own, task, problems)
         if _is_wanted(image, task) and (label is not None or not own):
             cases.append(Case(name, image.identity.patient, (image.source,), label))
-    return Found(LAYOUT, tuple(cases), tuple(problems), _notes(elsewhere, task))
+    # Sentences name files, and names of files may tell who the patient is.
+    patients = Identifiers.of({word for source in sources for word in source.identifiers})
+    masked = tuple(replace(problem, message=patients.mask(problem.message)) for problem in problems)
+    return Found(LAYOUT, tuple(cases), masked, _notes(elsewhere, task))
 
 
 # ---- what is there ----------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from medseg.core.case import Case, Finding, Scan, Severity, Source
 from medseg.core.errors import DataError, FormatError, UsageError
 from medseg.core.events import Listener, Message, Progress, silent
 from medseg.core.files import atomic_folder, write_json
+from medseg.core.identifiers import Identifiers
 from medseg.core.labels import IGNORE, Label
 from medseg.core.reading import Reading
 from medseg.core.task import Task
@@ -53,7 +54,8 @@ def import_dicom(source: Path, output: Path, task: Task | None, listener: Listen
     found = _find(source, output, task)
     labelled = [case for case in found.cases if case.label is not None]
     labels = task.label_table() if task else all_labels([case.label for case in labelled if case.label])
-    run = _Run(task, labels)
+    scans = [scan for case in labelled for scan in (*case.images, case.label) if scan]
+    run = _Run(task, labels, Identifiers.of({word for scan in scans for word in scan.identifiers}))
     for problem in found.problems:
         run.leave_out(problem)
     with atomic_folder(output) as temporary:
@@ -86,10 +88,11 @@ def _find(source: Path, output: Path, task: Task | None) -> Found:
 
 @dataclass(slots=True)
 class _Run:
-    """What an import has seen so far."""
+    """What an import has seen so far; `patients` keeps their names out of sentences about files."""
 
     task: Task | None
     labels: tuple[Label, ...]
+    patients: Identifiers
     rows: list[dict[str, str]] = field(default_factory=list)
     modalities: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
@@ -121,9 +124,10 @@ class _Run:
 
     def leave_out(self, problem: Problem) -> None:
         """What keeps a case, or a drawing, out of the data set."""
-        self.problems.append(f"{problem.case}: {problem.message}")
-        row = LeftOut(1, problem.severity, problem.code, problem.message, problem.case)
-        self._left_out[problem.code, f"{problem.case} {problem.message}"] = row
+        message = self.patients.mask(problem.message)
+        self.problems.append(f"{problem.case}: {message}")
+        row = LeftOut(1, problem.severity, problem.code, message, problem.case)
+        self._left_out[problem.code, f"{problem.case} {message}"] = row
 
     def values(self) -> dict[str, int]:
         """The value of each label in the files, as a task with these labels reads it."""
@@ -183,7 +187,7 @@ class _Run:
     def _tell(self, case: str, finding: Finding) -> None:
         of = finding.values.get("structure", finding.values.get("label"))
         named = repr(of) if of else " and ".join(map(repr, finding.values.get("labels", ())))
-        why = f"{named} {_WHY[finding.code]}" if finding.code in _WHY else finding.message
+        why = self.patients.mask(f"{named} {_WHY[finding.code]}" if finding.code in _WHY else finding.message)
         row = self._left_out.get((finding.code, why), LeftOut(0, finding.severity, finding.code, why, case))
         self._left_out[finding.code, why] = replace(row, count=row.count + 1)
 
@@ -216,7 +220,5 @@ def _write_json(folder: Path, name: str, run: _Run, result: Imported) -> None:
     if len(run.modalities) == 1:
         about["channel_names"] = {"0": next(iter(run.modalities))}
     write_json(folder / "dataset.json", {**about, "cases": sorted(run.rows, key=lambda row: row["id"])})
-    told = {key: value for key, value in result.plain().items() if key not in ("folder", "next", "left_out")}
-    # Without the sentences about files: their paths may name a patient.
-    told["left_out"] = [{"count": row.count, "severity": row.severity, "code": row.code} for row in result.left_out]
+    told = {key: value for key, value in result.plain().items() if key not in ("folder", "next")}
     write_json(folder / "import.json", told)
