@@ -307,6 +307,7 @@ def _augment(task: Task, spacing: Triple, reasons: dict[str, str]) -> AugmentSpe
             flips=(0, 1),
             lateral=1,
             elastic_sigma=round(4.0 * finest, 3),
+            invert_probability=_invert(task, reasons),
         )
     reasons["augment"] = (
         "left and right exchange their labels when flipped" if sided else "a body in space: moderate rotations"
@@ -314,6 +315,14 @@ def _augment(task: Task, spacing: Triple, reasons: dict[str, str]) -> AugmentSpe
     lateral: Literal[0, 1] = 1 if picture else 0
     flips = (lateral,) if sided else ()
     return AugmentSpec(elastic_sigma=round(2.0 * finest, 3), flips=flips, lateral=lateral)
+
+
+def _invert(task: Task, reasons: dict[str, str]) -> float:
+    """Microscopes show the same cells bright on dark or dark on bright, and seldom are both labelled."""
+    if task.modality != "microscopy":
+        return 0.0
+    reasons["augment"] += "; one in ten inverted, as stains are bright or dark"
+    return 0.1
 
 
 def _triple(values: Any) -> Triple:

@@ -72,6 +72,14 @@ def test_flips_exchange_sides_only_where_the_task_says_so() -> None:
     assert _plan((256, 256, 1), (1, 1, 1), cells).augment.flips == (0, 1)
 
 
+def test_cells_are_inverted_now_and_then_as_microscopes_show_them_bright_or_dark() -> None:
+    for modality, expected in (("microscopy", 0.1), ("photo", 0.0)):
+        task = parse_task({"name": "t", "modality": modality, "dimensions": 2, "labels": {"a": 1}}, "test")
+        planned = _plan((256, 256, 1), (1, 1, 1), task)
+        assert planned.augment.invert_probability == expected
+        assert ("inverted" in planned.reasons["augment"]) == bool(expected)
+
+
 def test_the_plan_survives_json() -> None:
     planned = _plan((96, 96, 64), (3.5, 3.5, 5))
     assert plan_from_plain(to_plain(planned)) == planned
