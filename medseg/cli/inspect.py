@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli.options import Debug, Json, Task
+from medseg.cli.options import Debug, Json, KeepIdentifiers, Task
 
 
 def inspect(
@@ -30,6 +30,7 @@ def inspect(
             help="Folder for inspect.json and inspect.html (default: inspect; with --json none).",
         ),
     ] = None,
+    keep_identifiers: KeepIdentifiers = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -50,7 +51,7 @@ def inspect(
 
     folder = output if output is not None or as_json else Path("inspect")
     with progress() as listener:
-        found = look(path, task, folder, InspectOptions(model, split), listener)
+        found = look(path, task, folder, InspectOptions(model, split, keep_identifiers), listener)
     if as_json:
         print_json(found.to_json())
     else:

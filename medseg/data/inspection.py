@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from medseg.core.case import Finding, Severity
@@ -178,6 +178,46 @@ class Inspection:
             f"layout: {self.layout}"
         )
         return lines
+
+
+def retold(inspection: Inspection, tell: Callable[[str], str]) -> Inspection:
+    """The same inspection with every name, path and sentence in it as `tell` gives it."""
+
+    def finding(one: Finding) -> Finding:
+        return replace(one, message=tell(one.message), values=_retold(one.values, tell))
+
+    def row(one: CaseRow) -> CaseRow:
+        return replace(
+            one,
+            id=tell(one.id),
+            path=None if one.path is None else tell(one.path),
+            label=None if one.label is None else tell(one.label),
+            group=None if one.group is None else tell(one.group),
+            labels=None if one.labels is None else tuple(replace(x, name=_name(x.name, tell)) for x in one.labels),
+            findings=tuple(map(finding, one.findings)),
+        )
+
+    return Inspection(
+        root=tell(inspection.root),
+        layout=tell(inspection.layout),
+        cases=tuple(map(row, inspection.cases)),
+        notes=tuple(map(tell, inspection.notes)),
+        findings=tuple(map(finding, inspection.findings)),
+        context=_retold(inspection.context, tell),
+    )
+
+
+def _retold(value: Any, tell: Callable[[str], str]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _retold(inner, tell) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_retold(inner, tell) for inner in value]
+    return _name(value, tell) if isinstance(value, str) else value
+
+
+def _name(text: str, tell: Callable[[str], str]) -> str:
+    """A bare number is a label's value and never a name, even where a patient's id is that number."""
+    return text if text.isdigit() else tell(text)
 
 
 def sorted_findings(findings: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING
 from medseg import formats
 from medseg.core.case import Finding
 from medseg.core.events import Listener, silent
+from medseg.core.identifiers import Identifiers
 from medseg.core.task import DataSpec, Task
 from medseg.data.dataset import Dataset
-from medseg.data.inspection import CaseRow, Inspection, sorted_findings
+from medseg.data.inspection import CaseRow, Inspection, retold, sorted_findings
 from medseg.data.layouts import declared_labels, find_dataset
 from medseg.data.leaks import (
     Parts,
@@ -41,11 +43,13 @@ class InspectOptions:
 
     model: a run folder or bundle: would `medseg predict` with it refuse the scans, and are they like its
     training cases? (Its task counts where none is given.) split: JSON file with train, validation and
-    test lists of case ids.
+    test lists of case ids. keep_identifiers: patients' names and ids, as DICOM headers tell them, stay
+    in names and sentences instead of being replaced by pseudonyms.
     """
 
     model: Path | None = None
     split: Path | None = None
+    keep_identifiers: bool = False
 
 
 def inspect(
@@ -57,8 +61,9 @@ def inspect(
 ) -> Inspection:
     """Look at a scan, a folder of scans, or a folder (or list) of labelled cases; with a task, check them for it.
 
-    Every file is read, one at a time; what is wrong with one is a finding of its row. With `output`,
-    inspect.json and inspect.html (with a thumbnail of every volume) are written into that folder.
+    Every file is read, one at a time; what is wrong with one is a finding of its row. Zip archives of scans
+    are looked into. With `output`, inspect.json and inspect.html (with a thumbnail of every volume) are
+    written into that folder.
     Raises UsageError where there is nothing at `path` or the split file is none, TaskError for a wrong
     task, BundleError for a wrong model.
     """
@@ -68,24 +73,27 @@ def inspect(
     wanted = wanted or (bundle.task if bundle is not None else None)
     parts = read_parts(options.split) if options.split is not None else None
     dataset = _dataset(root, wanted)
-    look = Look(_base(root), wanted, bundle, _names(root) if wanted is None else {}, output is not None)
-    if dataset is None:
-        rows, notes = scan_rows(root, look, listener), []
-    else:
-        rows, notes = case_rows(dataset, look, listener), [*dataset.notes, *_others(root, dataset)]
+    with tempfile.TemporaryDirectory(prefix="medseg-") as unpacked:
+        names = _names(root) if wanted is None else {}
+        look = Look(_base(root), wanted, bundle, names, output is not None, Path(unpacked))
+        if dataset is None:
+            rows, notes = scan_rows(root, look, listener), []
+        else:
+            rows, notes = case_rows(dataset, look, listener), [*dataset.notes, *_others(root, dataset, look)]
     rows = [replace(row, parts=(parts or {}).get(row.id, ())) for row in merged_instances(rows)]
     found, whole = _across(rows, look, parts, labelled=dataset is not None)
-    rows = [_finished(row, found.get(row.id, ()), look) for row in rows]
     inspection = Inspection(
         root=str(root),
         layout="scans" if dataset is None else dataset.layout,
-        cases=tuple(rows),
-        notes=tuple(_relative(note, look.base) for note in notes),
+        cases=tuple(replace(row, findings=sorted_findings([*row.findings, *found.get(row.id, ())])) for row in rows),
+        notes=tuple(notes),
         findings=sorted_findings(whole),
         context=_context(wanted, options),
     )
+    tell = _teller(look, options.keep_identifiers)
+    inspection = retold(inspection, tell)
     if output is not None:
-        _write(inspection, Path(output), look)
+        _write(inspection, Path(output), look, tell)
     return inspection
 
 
@@ -124,7 +132,7 @@ def _names(root: Path) -> dict[int, str]:
     return {values[0]: name for name, values in declared.items() if len(values) == 1}
 
 
-def _others(root: Path, dataset: Dataset) -> list[str]:
+def _others(root: Path, dataset: Dataset, look: Look) -> list[str]:
     """A note about scans below `root` that belong to no case."""
     if root.is_file():
         return []
@@ -132,9 +140,11 @@ def _others(root: Path, dataset: Dataset) -> list[str]:
     taken = [source for case in cases for source in (*case.images, *([case.label] if case.label else []))]
     used = {file for source in taken for file in source.files}
     told = " ".join(problem.message for problem in dataset.problems)
+    sources = formats.discover(root)
+    look.identifiers.update(*(source.identifiers for source in sources))
     left = [
         source
-        for source in formats.discover(root)
+        for source in sources
         if used.isdisjoint(source.files) and str(source.path) not in told and str(source.files[0]) not in told
     ]
     if not left:
@@ -163,26 +173,23 @@ def _across(
     return found, whole
 
 
-def _finished(row: CaseRow, more: Sequence[Finding], look: Look) -> CaseRow:
-    """The row with all its findings, the worst first, and its paths relative to the inspected folder."""
-    findings = [replace(f, message=_relative(f.message, look.base)) for f in (*row.findings, *more)]
-    return replace(
-        row,
-        path=None if row.path is None else _relative(row.path, look.base),
-        label=None if row.label is None else _relative(row.label, look.base),
-        findings=sorted_findings(findings),
-    )
+def _teller(look: Look, keep_identifiers: bool) -> Callable[[str], str]:
+    """What makes a text fit to be told: paths from the inspected folder on, patients by their pseudonyms."""
+    base, unpacked = (re.escape(str(folder).rstrip(os.sep)) for folder in (look.base, look.unpacked))
+    sep = re.escape(os.sep)
+    # Archives are unpacked into folders named by eight hex digits and the archive.
+    ours = re.compile(rf"(?<![\w./\\-])(?:{unpacked}{sep}[0-9a-f]{{8}}|{base}){sep}")
+    identifiers = Identifiers() if keep_identifiers else Identifiers.of(look.identifiers)
+
+    def tell(text: str) -> str:
+        return identifiers.mask(ours.sub("", text))
+
+    return tell
 
 
-def _relative(text: str, base: Path) -> str:
-    """`text` with paths below `base` told from there."""
-    if text == str(base):
-        return "."
-    return re.sub(rf"(?<![\w./\\-]){re.escape(str(base).rstrip(os.sep))}{re.escape(os.sep)}", "", text)
-
-
-def _write(inspection: Inspection, output: Path, look: Look) -> None:
+def _write(inspection: Inspection, output: Path, look: Look, tell: Callable[[str], str]) -> None:
     from medseg.evaluation.inspect_page import write_inspection
 
     trained = look.bundle.fingerprint if look.bundle is not None else None
-    write_inspection(inspection, output, look.pictures, look.task.label_table() if look.task else (), trained)
+    pictures = {tell(case): picture for case, picture in look.pictures.items()}
+    write_inspection(inspection, output, pictures, look.task.label_table() if look.task else (), trained)

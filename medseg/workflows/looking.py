@@ -36,8 +36,10 @@ class Look:
     """What one inspection looks with, and what it keeps until all cases were seen.
 
     base: the folder that paths are told relative to; names: what values of label maps are called
-    where no task says so; patients: case -> hashed DICOM patient (salted anew each time, never
-    written); label_hashes: case -> hash of its label map; pictures: case -> thumbnail as PNG.
+    where no task says so; unpacked: a folder of our own for what archives hold; identifiers: what
+    headers say of the patients, which is not repeated; patients: case -> hashed DICOM patient (salted
+    anew each time, never written); label_hashes: case -> hash of its label map; pictures: case ->
+    thumbnail as PNG.
     """
 
     base: Path
@@ -45,6 +47,8 @@ class Look:
     bundle: Bundle | None
     names: Mapping[int, str]
     draw: bool
+    unpacked: Path
+    identifiers: set[str] = field(default_factory=set)
     salt: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     patients: dict[str, bytes] = field(default_factory=dict)
     label_hashes: dict[str, str] = field(default_factory=dict)
@@ -67,9 +71,10 @@ def case_rows(dataset: Dataset, look: Look, listener: Listener) -> list[CaseRow]
 
 
 def _case_row(case: Case, look: Look) -> CaseRow:
+    look.identifiers.update(*(one.identifiers for one in (*case.images, *([case.label] if case.label else []))))
     seen = examine(case, look.task)
     source = case.images[0]
-    row = _facts(CaseRow(case.id, str(source.path), source.format, group=case.group), seen.scan, look)
+    row = _facts(CaseRow(case.id, _place(source, look), source.format, group=case.group), seen.scan, look)
     if look.task is None:
         row = replace(row, channels=None if row.channels is None else row.channels * len(case.images))
     findings = [*row.findings, *(_of(problem, seen) for problem in seen.problems)]
@@ -91,7 +96,8 @@ def _case_row(case: Case, look: Look) -> CaseRow:
 
 
 def scan_rows(root: Path, look: Look, listener: Listener) -> list[CaseRow]:
-    sources: Sequence[Source] = [formats.source_of(root)] if root.is_file() else formats.discover(root)
+    sources = formats.discover(root, look.unpacked)
+    look.identifiers.update(*(source.identifiers for source in sources))
     rows = []
     for done, source in enumerate(sources, start=1):
         rows.append(_scan_row(source, look))
@@ -100,7 +106,7 @@ def scan_rows(root: Path, look: Look, listener: Listener) -> list[CaseRow]:
 
 
 def _scan_row(source: Source, look: Look) -> CaseRow:
-    row = CaseRow(source.name, str(source.path), source.format, source.modality)
+    row = CaseRow(source.name, _place(source, look), source.format, source.modality)
     try:
         scan = formats.read(source)
     except FormatError as error:
@@ -117,6 +123,11 @@ def _scan_row(source: Source, look: Look) -> CaseRow:
         scan = replace(scan, volume=Volume(np.zeros_like(scan.volume.array), scan.volume.geometry))
     _draw(row, scan, labelmap, look)
     return row
+
+
+def _place(source: Source, look: Look) -> str:
+    """The path of a scan; '.' where it is the inspected folder itself."""
+    return "." if source.path == look.base else str(source.path)
 
 
 def _label_values(scan: Scan) -> tuple[int, ...] | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -249,20 +251,42 @@ def test_json_and_page_are_written_and_nothing_else(chests, tmp_path):
     assert page.count("<article") == 6 == page.count("data:image/png;base64,")
 
 
-def test_two_series_of_one_patient_are_found_and_nobody_is_named(tmp_path):
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    """Three series of two patients, one of whose folders repeats the name, with label maps beside them."""
     for n in range(3):
-        folder = tmp_path / f"cases/images/scan_{n}"
+        folder = tmp_path / f"cases/images/scan_{n}{'_Doe' if n == 1 else ''}"
         write_series(Volume(body(n)[None].astype(np.float32), Geometry.from_spacing((3, 3, 5), (30, 30, 8))), folder)
         for file in folder.iterdir():
             dataset = pydicom.dcmread(file)
             dataset.PatientID, dataset.PatientName = ("MRN0042" if n < 2 else "MRN0043"), "Doe^Jane"
             dataset.save_as(file)
-        write(tmp_path / f"cases/labels/scan_{n}.nii.gz", lungs())
-    found = inspect(tmp_path / "cases", "lung_ct", tmp_path / "out")
-    assert odd(found) == {"scan_0": {"same-patient"}, "scan_1": {"same-patient"}}
-    for file in (tmp_path / "out").iterdir():
-        text = file.read_text("utf-8")
-        assert not any(word in text for word in ("MRN0042", "MRN0043", "Doe", "Jane"))
+        write(tmp_path / f"cases/labels/{folder.name}.nii.gz", lungs())
+    return tmp_path / "cases"
+
+
+NAMES = ("MRN0042", "MRN0043", "Doe", "Jane")
+
+
+def test_two_series_of_one_patient_are_found_and_nobody_is_named(series, tmp_path):
+    found = inspect(series, "lung_ct", tmp_path / "out")
+    assert list(odd(found).values()) == [{"same-patient"}] * 2 and "scan_0" in odd(found)
+    written = [file.read_text("utf-8") for file in (tmp_path / "out").iterdir()]
+    for text in (*written, str(found), str(found.sentences()), str(found.table())):
+        assert not any(name in text for name in NAMES)
+    assert written[0].count("data:image/png") + written[1].count("data:image/png") == 3
+    kept = inspect(series, "lung_ct", options=InspectOptions(keep_identifiers=True))
+    assert "scan_1_Doe" in odd(kept)
+
+
+def test_archives_are_looked_into_and_nobody_is_named(series, tmp_path):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    shutil.make_archive(str(scans / "MRN0042"), "zip", series / "images")
+    found = inspect(scans, output=tmp_path / "out")
+    assert len(found.cases) == 3 and found.exit_code == 0
+    plain = (tmp_path / "out/inspect.json").read_text("utf-8")
+    assert not any(name in plain for name in NAMES) and tempfile.gettempdir() not in plain.split('"cases"', 1)[1]
 
 
 @pytest.mark.real_data
