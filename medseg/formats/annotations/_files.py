@@ -41,9 +41,9 @@ class Tree:
         root = source if source.is_dir() else source.parent
         files: list[Path] = []
         for folder, folders, names in os.walk(root):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            files += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
-        return cls(root, tuple(files), source if source.is_file() else None)
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            files += [Path(folder, name) for name in names if not name.startswith(".")]
+        return cls(root, tuple(sorted(files)), source if source.is_file() else None)
 
     def annotations(self, extension: str) -> list[Path]:
         """The files that may hold annotations: those with this extension, or the one that was named."""
@@ -126,7 +126,7 @@ def image_size(image: Path | bytes, annotation: Path, upright: bool = False) -> 
     except FormatError:
         raise
     except Exception as error:  # damaged pictures raise anything from SyntaxError to struct.error
-        raise FormatError(path, f"its image cannot be read ({in_short(error)})") from error
+        raise FormatError(path, f"its image {_why(error)}") from error
     return (columns, rows) if turned else (rows, columns)
 
 
@@ -150,10 +150,15 @@ def copy_image(image: Path | bytes, stem: Path, exif: Literal["keep", "apply", "
                 return path
     except Exception as error:  # damaged pictures raise anything from SyntaxError to struct.error
         name = image if isinstance(image, Path) else stem.name
-        raise FormatError(name, f"cannot be read as a picture ({in_short(error)})") from error
+        raise FormatError(name, _why(error)) from error
     path = stem.with_name(stem.name + extension)
     path.write_bytes(image.read_bytes() if isinstance(image, Path) else image)
     return path
+
+
+def _why(error: Exception) -> str:
+    """Why Pillow could not read a picture; its own text for unknown kinds names only the path."""
+    return f"cannot be read ({'it is no picture' if 'cannot identify' in str(error) else in_short(error)})"
 
 
 def _extension(image: Path | bytes, kind: str | None) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.formats.annotations._picture import Mask
+from medseg.formats.quiet import quiet
 
 Points = NDArray[np.float64]
 _FAR = 16  # a point this many image sizes away is no outline of something in the image
@@ -77,8 +78,8 @@ def polygons_by_area(outlines: Sequence[Points], size: tuple[int, int]) -> Mask:
     from pycocotools import mask as coco_mask
 
     flat = [points.ravel().tolist() for points in outlines]
-    merged = coco_mask.merge(coco_mask.frPyObjects(flat, *size))
-    decoded: NDArray[np.uint8] = coco_mask.decode(merged)
+    with quiet():  # pycocotools was written for NumPy 1 and is told so by NumPy 2
+        decoded: NDArray[np.uint8] = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(flat, *size)))
     return decoded > 0
 
 
@@ -116,5 +117,7 @@ def mask_from_runs(counts: Any, size: tuple[int, int]) -> Mask:
     if not whole or sum(counts) != size[0] * size[1]:
         total = sum(counts) if whole else "no"
         raise ShapeError(f"its run lengths cover {total} pixels, but it must have {size[0] * size[1]}")
-    decoded: NDArray[np.uint8] = coco_mask.decode(coco_mask.frPyObjects({"counts": counts, "size": list(size)}, *size))
+    with quiet():  # as above
+        runs = coco_mask.frPyObjects({"counts": counts, "size": list(size)}, *size)
+        decoded: NDArray[np.uint8] = coco_mask.decode(runs)
     return decoded > 0

@@ -33,6 +33,7 @@ _LISTS = re.compile(r'"(images|annotations|categories)"\s*:\s*\[')
 _MARKS = re.compile(r'"(file_name|image_id|supercategory|coco_url|category_id)"\s*:')
 _SPLIT = re.compile(r"instances_(.+)")
 _CROWD = IGNORE[-1]
+_Id = int | str | None
 
 
 def recognises(tree: Tree) -> bool:
@@ -69,15 +70,15 @@ def _pictures(tree: Tree, path: Path, prefix: bool) -> tuple[list[str], list[Pen
     raw = read_json(path)
     if any("segments_info" in entry for entry in _entries(raw, "annotations", path)):
         raise FormatError(path, "is COCO panoptic, which is not read; export COCO instances")
-    names = {entry.get("id"): str(entry.get("name", entry.get("id"))) for entry in _entries(raw, "categories", path)}
-    by_image: defaultdict[Any, list[dict[str, Any]]] = defaultdict(list)
+    names = {_id(entry, "id"): str(entry.get("name", entry.get("id"))) for entry in _entries(raw, "categories", path)}
+    by_image: defaultdict[_Id, list[dict[str, Any]]] = defaultdict(list)
     for annotation in _entries(raw, "annotations", path):
-        by_image[annotation.get("image_id")].append(annotation)
+        by_image[_id(annotation, "image_id")].append(annotation)
     pictures = []
     for entry in _entries(raw, "images", path):
         name = PurePosixPath(str(entry.get("file_name") or entry.get("id")).replace("\\", "/"))
         folder = f"{_split(path)}/" if prefix else ""
-        read = partial(_read, tree, path, entry, by_image[entry.get("id")], names)
+        read = partial(_read, tree, path, entry, by_image[_id(entry, "id")], names)
         pictures.append(Pending(f"{folder}{name.with_suffix('')}", read))
     return list(names.values()), pictures
 
@@ -89,6 +90,12 @@ def _entries(raw: dict[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
     return entries
 
 
+def _id(entry: dict[str, Any], key: str) -> _Id:
+    """A number or text that things are told apart by; None where something else stands there."""
+    value = entry.get(key)
+    return value if isinstance(value, int | str) else None
+
+
 def _split(path: Path) -> str:
     """train of instances_train.json and of train/_annotations.coco.json."""
     match = _SPLIT.fullmatch(path.stem)
@@ -96,7 +103,7 @@ def _split(path: Path) -> str:
 
 
 def _read(
-    tree: Tree, path: Path, entry: dict[str, Any], annotations: list[dict[str, Any]], names: dict[Any, str]
+    tree: Tree, path: Path, entry: dict[str, Any], annotations: list[dict[str, Any]], names: dict[_Id, str]
 ) -> Picture:
     split = _split(path)
     bases = [path.parent, path.parent.parent, tree.root]
@@ -106,7 +113,7 @@ def _read(
     require_size((entry.get("height"), entry.get("width")), size, image, path)
     canvas = Canvas(size)
     for annotation in sorted(annotations, key=lambda annotation: not annotation.get("iscrowd")):
-        name = names.get(annotation.get("category_id"), "")
+        name = names.get(_id(annotation, "category_id"), "")
         crowd = bool(annotation.get("iscrowd")) and name.lower() not in IGNORE
         _paint(canvas, annotation.get("segmentation"), name, crowd)
     return canvas.picture(image)

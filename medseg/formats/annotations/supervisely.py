@@ -113,7 +113,10 @@ def _mask(kind: str, entry: dict[str, Any], size: tuple[int, int]) -> tuple[Mask
     if kind == "rectangle":
         return rectangle_with_edge(points_of(outline.get("exterior"), size, least=2), size), (0, 0)
     mask = polygon_with_edge(points_of(outline.get("exterior"), size), size)
-    for hole in outline.get("interior") or ():
+    holes = outline.get("interior") or []
+    if not isinstance(holes, list):
+        raise ShapeError("its interior is no list of outlines")
+    for hole in holes:
         mask = mask & ~polygon_with_edge(points_of(hole, size), size)
     return mask, (0, 0)
 
