@@ -25,6 +25,7 @@ _STRAY = 0.5  # share of a piece outside the body that makes the piece lie there
 _AIR = -950.0  # HU; below is air, and of lungs only what emphysema has destroyed
 _IS_CT = -500.0  # only CT reaches below, by more than a few voxels
 _DARK = 0.05  # of the span between the outer percentiles: background in MR and PET
+_TABLE = 2**16
 _MOST_INSTANCES = {2: 8, 3: 32}  # more values than this, without gaps, count objects and name no structures
 
 
@@ -127,8 +128,13 @@ def is_ct(modality: str | None, low: float) -> bool:
 # ---- labels ---------------------------------------------------------------------------------
 
 
-def _dense(array: NDArray[Any], values: list[int]) -> NDArray[np.int32]:
+def _dense(array: NDArray[Any], values: list[int]) -> NDArray[Any]:
     """0 for background and negative values, 1 … n for the values in their order."""
+    if array.min() >= 0 and max(values, default=0) < _TABLE:
+        table = np.zeros(max(values, default=0) + 1, dtype=np.uint8 if len(values) < 256 else np.uint16)
+        table[values] = np.arange(1, len(values) + 1)
+        looked_up: NDArray[Any] = table[array]
+        return looked_up
     known = np.array([0, *values])
     place = np.searchsorted(known, array).clip(0, len(known) - 1)
     return np.where(array > 0, place, 0).astype(np.int32)

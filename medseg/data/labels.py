@@ -121,7 +121,7 @@ def present_values(array: NDArray[Any]) -> list[int]:
     if low < 0 or high >= _TABLE:
         return [int(value) for value in np.unique(array)]
     seen = np.zeros(high + 1, dtype=np.bool_)
-    for slab in array:
+    for slab in np.moveaxis(array, int(np.argmax(array.strides)), 0):  # as it lies in memory
         seen[slab] = True
     return [int(value) for value in np.flatnonzero(seen)]
 
