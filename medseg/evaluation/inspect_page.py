@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _VERDICTS = ("Clean", "Look at the warnings", "Nothing here is usable")
+_SOME_BROKEN = "Some cases cannot be used"
 _MOST_LABELS = 30  # lines of the label plot
 _MOST_BARS = 400
 _SHOWN_LABELS = 8  # volumes listed under a thumbnail
@@ -64,7 +65,7 @@ def inspection_html(
         inspection=inspection,
         totals=inspection.totals(),
         flat=all(row.is_picture for row in rows if row.shape),
-        verdict=_VERDICTS[inspection.exit_code],
+        verdict=_verdict(inspection),
         codes=[(code, severity, cases, CODES.get(code, _UNKNOWN)) for code, severity, cases in inspection.by_code()],
         counts=Counter(str(row.worst) if row.worst else "clean" for row in rows),
         plots=_plots(inspection.cases, trained),
@@ -73,6 +74,11 @@ def inspection_html(
         missing=sum(row.shape is not None and row.id not in thumbnails for row in rows),
     )
     return page + "\n"
+
+
+def _verdict(inspection: Inspection) -> str:
+    some = inspection.exit_code == 1 and inspection.totals()["with_errors"] > 0
+    return _SOME_BROKEN if some else _VERDICTS[inspection.exit_code]
 
 
 def _code(text: str) -> Markup:

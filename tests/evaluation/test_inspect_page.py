@@ -85,7 +85,7 @@ def test_the_worst_case_comes_first_and_its_findings_are_told_without_its_own_pa
 def test_headings_verdict_and_codes_are_there():
     text = inspection_html(inspection(), {})
     assert re.findall(r"<h2>(.+?)</h2>", text) == ["About the whole", "Findings", "How the cases spread", "Cases"]
-    assert "exit code 1" in text and "Look at the warnings" in text and "1,234 ml" in text
+    assert "exit code 1" in text and "Some cases cannot be used" in text and "1,234 ml" in text
     assert "See the messages of the cases." in text  # a code that the table does not know yet
     nothing = inspection_html(Inspection("empty", "scans", ()), {})
     assert "Nothing here is usable" in nothing and "<article" not in nothing
