@@ -18,7 +18,7 @@ _SHOWN = 30  # rows of what is not as it was drawn
 
 def import_(
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="The folder or file that the annotation tool wrote; or DICOM.")
+        Path, typer.Argument(metavar="SOURCE", help="The folder, file or zip that the annotation tool wrote; or DICOM.")
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DATASET", help="Folder for the data set (new or empty).")

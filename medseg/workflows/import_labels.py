@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from medseg.core.volume import LabelMap
 from medseg.data.classes import Classes, NewClasses, Target, TaskClasses
 from medseg.data.shipped import find_task
 from medseg.formats.annotations import Collection, Pending, Picture, copy_image, detect, load
+from medseg.formats.archives import is_archive, unpack
 
 _OF_SHAPES = ("labelme", "cvat", "supervisely", "coco")
 _UNDECLARED = ("background", "ignore", "refuse")
@@ -99,36 +102,55 @@ def import_labels(
 ) -> Imported:
     """Turn what an annotation tool wrote (or a DICOM tree with SEG or RTSTRUCT) into a data set of medseg.
 
-    `output` gets images/, labels/ and a dataset.json that names the labels' values. With a task its
-    labels decide which classes become what, and the values are those that it reads.
+    source: a folder, an annotation file, or a zip archive as tools export it. `output` gets images/,
+    labels/ and a dataset.json that names the labels' values. With a task its labels decide which
+    classes become what, and the values are those that it reads.
     Pictures that cannot be used are left out and told; the others go on.
     Raises UsageError (nothing to import, `output` in use, options that do not fit), TaskError, and
     DataError where no picture can be used.
     """
-    root, folder, options = Path(source), Path(output), options or ImportOptions()
+    folder, options = Path(output), options or ImportOptions()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder}: is not an empty folder; choose another one for the data set")
     wanted = task if isinstance(task, Task) or task is None else find_task(str(task))
-    name = options.format or detect(root)
-    if name is None:
-        return _import_dicom(root, folder, wanted, listener)
-    classes = _classes(wanted, options)
-    collection = load(root, name)
-    _check(collection, wanted, options)
-    run = _Run(NewClasses(collection.classes) if classes is None else classes, options.partial)
-    with atomic_folder(folder) as temporary:
-        for kind in ("images", "labels"):
-            (temporary / kind).mkdir()
-        run.tell("", collection.findings)
-        names = case_names([pending.name for pending in collection.pictures])
-        for done, (case, pending) in enumerate(zip(names, collection.pictures, strict=True), start=1):
-            run.add(case, pending, temporary)
-            listener(Progress("importing", done, len(names)))
-        if not run.images:
-            raise DataError(f"{root}: none of its {len(names)} pictures can be used:", run.problems[:_NAMED])
-        result = run.result(folder, name, _next(folder, task, run))
-        _write_json(temporary, folder.resolve().name, run, result)
+    with _unpacked(Path(source)) as root:
+        name = options.format or detect(root)
+        if name is None:
+            return _import_dicom(root, folder, wanted, options, listener)
+        classes = _classes(wanted, options)
+        collection = load(root, name)
+        _check(collection, wanted, options)
+        run = _Run(NewClasses(collection.classes) if classes is None else classes, options.partial)
+        with atomic_folder(folder) as temporary:
+            _fill(temporary, run, collection, listener)
+            if not run.images:
+                count = len(collection.pictures)
+                raise DataError(f"{source}: none of its {count} pictures can be used:", run.problems[:_NAMED])
+            result = run.result(folder, name, _next(folder, task, run))
+            _write_json(temporary, folder.resolve().name, run, result)
     return result
+
+
+@contextmanager
+def _unpacked(source: Path) -> Iterator[Path]:
+    """The source, or the folder that a zip archive was unpacked into for as long as the block runs."""
+    if not (source.is_file() and is_archive(source)):
+        yield source
+        return
+    with TemporaryDirectory(prefix="medseg-") as temporary:
+        folder = Path(temporary) / source.stem
+        unpack(source, folder)
+        yield folder
+
+
+def _fill(folder: Path, run: _Run, collection: Collection, listener: Listener) -> None:
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir()
+    run.tell("", collection.findings)
+    names = case_names([pending.name for pending in collection.pictures])
+    for done, (case, pending) in enumerate(zip(names, collection.pictures, strict=True), start=1):
+        run.add(case, pending, folder)
+        listener(Progress("importing", done, len(names)))
 
 
 def case_names(paths: Sequence[str]) -> list[str]:
@@ -281,12 +303,14 @@ def _check(collection: Collection, task: Task | None, options: ImportOptions) ->
         raise UsageError(f"--partial: task {task.name} has no value for unknown pixels; add `ignore: 255` to it")
 
 
-def _import_dicom(root: Path, folder: Path, task: Task | None, listener: Listener) -> Imported:
+def _import_dicom(root: Path, folder: Path, task: Task | None, options: ImportOptions, listener: Listener) -> Imported:
     if not any(source.format == "dicom" for source in formats.discover(root)):
         raise UsageError(
             f"{root}: holds no annotations that medseg recognises; see docs/labels.md for the formats, name one with "
             "--format, or use `medseg init` for images that already have label maps"
         )
+    if options.partial or options.undeclared:
+        raise UsageError(f"{root}: is DICOM, for which --partial and --undeclared are not meant (see the task's keys)")
     from medseg.workflows.import_dicom import import_dicom
 
     return import_dicom(root, folder, task, listener)

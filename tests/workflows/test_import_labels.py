@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ import yaml
 from PIL import Image
 
 import medseg
-from medseg.core.errors import DataError, TaskError, UsageError
+from medseg.core.errors import DataError, FormatError, TaskError, UsageError
 from medseg.core.events import Progress
+from medseg.core.geometry import Geometry
 from medseg.core.task import Task, load_task, parse_task
+from medseg.core.volume import Volume
 from medseg.data.labels import read_case
 from medseg.data.layouts import declared_ignore, declared_labels, find_cases
+from medseg.formats.dicom_write import write_series
 from medseg.workflows.import_labels import Imported, ImportOptions, case_names, import_labels
 from medseg.workflows.init import init
 
@@ -262,6 +266,26 @@ def test_names_are_unique_and_can_name_files_everywhere() -> None:
     assert case_names(paths) == ["Train__a", "Train__A-2", "Test__a", "Test__b___", "hidden"]
     assert case_names(["only/one"]) == ["one"] and case_names([]) == []
     assert case_names(["..", "/"]) == ["image", "image-2"]
+
+
+def test_a_zip_archive_is_imported_like_its_folder(source: Path, tmp_path: Path) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / "export"), "zip", source))
+    before = set(tmp_path.iterdir())
+    result = import_labels(archive, tmp_path / "out")
+    assert result.images == 2 and counts(label(tmp_path / "out", "b__1")) == {0: 76, 1: 4}
+    assert set(tmp_path.iterdir()) == before | {tmp_path / "out"}
+    archive.write_bytes(archive.read_bytes()[:100])
+    with pytest.raises(FormatError, match="cannot be unpacked"):
+        import_labels(archive, tmp_path / "again")
+
+
+def test_dicom_goes_its_own_way(tmp_path: Path) -> None:
+    volume = Volume(np.zeros((1, 4, 4, 2), np.float32), Geometry(np.eye(4), (4, 4, 2)))
+    write_series(volume, tmp_path / "scans/ct", "test")
+    with pytest.raises(UsageError, match="holds no DICOM SEG or RTSTRUCT"):
+        import_labels(tmp_path / "scans", tmp_path / "out")
+    with pytest.raises(UsageError, match="--partial and --undeclared are not meant"):
+        import_labels(tmp_path / "scans", tmp_path / "out", None, ImportOptions(partial=True))
 
 
 def test_the_python_api_offers_it(source: Path, tmp_path: Path) -> None:

@@ -89,12 +89,16 @@ def ellipse_by_area(
     """Mask of the pixels whose centres lie inside an ellipse turned clockwise by `degrees`; pixel-edge coordinates."""
     if min(radii) <= 0:
         raise ShapeError("its radii are not above zero")
-    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    reach = max(radii)
+    low = [max(0, int(middle - reach)) for middle in center]
+    high = [min(total, max(0, int(middle + reach) + 1)) for middle, total in zip(center, size[::-1], strict=True)]
+    y, x = np.mgrid[low[1] : high[1], low[0] : high[0]] + 0.5
     angle = np.deg2rad(degrees)
     along = (x - center[0]) * np.cos(angle) + (y - center[1]) * np.sin(angle)
     across = -(x - center[0]) * np.sin(angle) + (y - center[1]) * np.cos(angle)
-    inside: Mask = (along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1
-    return inside
+    mask = np.zeros(size, dtype=np.bool_)
+    mask[low[1] : high[1], low[0] : high[0]] = (along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1
+    return mask
 
 
 def turned_box(low: Points, high: Points, degrees: float) -> Points:

@@ -119,6 +119,7 @@ def test_shapes_without_area_are_left_out_by_name(tmp_path: Path, write_image: W
         ('<box label="a" xtl="1" ytl="1" xbr="x" ybr="3"/>', "not all numbers"),
         ('<box label="a" xtl="1" ytl="1" xbr="inf" ybr="3"/>', "not all finite"),
         ('<ellipse label="a" cx="3" cy="3" rx="0" ry="2"/>', "not above zero"),
+        ('<ellipse label="a" cx="-90" cy="1e8" rx="3" ry="2"/>', "no pixel of the image"),
         ('<mask label="a" rle="1, 2" left="0" top="0" width="2" height="2"/>', "cover 3 pixels, but it must have 4"),
         ('<mask label="a" rle="1, -1, 4" left="0" top="0" width="2" height="2"/>', "cover no pixels"),
         ('<mask label="a" rle="a" left="0" top="0" width="2" height="2"/>', "no whole numbers"),
