@@ -90,8 +90,8 @@ def ellipse_by_area(
     if min(radii) <= 0:
         raise ShapeError("its radii are not above zero")
     reach = max(radii)
-    low = [max(0, int(middle - reach)) for middle in center]
-    high = [min(total, max(0, int(middle + reach) + 1)) for middle, total in zip(center, size[::-1], strict=True)]
+    low = [min(total, max(0, int(at - reach))) for at, total in zip(center, size[::-1], strict=True)]
+    high = [min(total, max(0, int(at + reach) + 1)) for at, total in zip(center, size[::-1], strict=True)]
     y, x = np.mgrid[low[1] : high[1], low[0] : high[0]] + 0.5
     angle = np.deg2rad(degrees)
     along = (x - center[0]) * np.cos(angle) + (y - center[1]) * np.sin(angle)
