@@ -128,7 +128,8 @@ class Task(_Strict):
     """A segmentation task. See docs/tasks.md for every key.
 
     labels: name -> LabelSpec in the order of their values; ignore: the source value of voxels that
-    neither train nor score; undeclared: what a source value that no label names means.
+    neither train nor score; undeclared: what a source value that no label names means;
+    partial: what annotators left blank is unknown, and no background (`medseg import`).
     reading: what is done about odd DICOM series; plan: overrides for the planner, as `--set key=value`
     gives them.
     """
@@ -141,6 +142,7 @@ class Task(_Strict):
     labels: dict[str, Annotated[LabelSpec, BeforeValidator(_label_spec)]]
     ignore: int | None = None
     undeclared: Literal["refuse", "background", "ignore"] = "refuse"
+    partial: bool = False
     data: DataSpec = DataSpec()
     split: SplitSpec = SplitSpec()
     postprocess: PostprocessSpec = PostprocessSpec()
@@ -158,6 +160,8 @@ class Task(_Strict):
     def _consistent(self) -> Task:
         if not self.labels:
             raise ValueError("labels: at least one structure is needed")
+        if self.partial and self.ignore is None:
+            raise ValueError("partial: unknown pixels need a value; add `ignore: 255`")
         names = set(self.labels)
         given = [spec.value for spec in self.labels.values()]
         if any(v is None for v in given) and any(v is not None for v in given):

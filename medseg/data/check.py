@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg import formats
-from medseg.core.case import Case, Scan, Source
+from medseg.core.case import Case, Scan, Severity, Source
 from medseg.core.errors import FormatError
 from medseg.core.events import Listener, Progress, silent
 from medseg.core.geometry import Triple
@@ -42,12 +42,18 @@ def check_cases(cases: Sequence[Case], task: Task, listener: Listener = silent) 
     stacks: dict[str, tuple[Path, Triple]] = {}
     for done, case in enumerate(cases, start=1):
         seen = examine(case, task)
-        problems += seen.problems
+        problems += [*seen.problems, *_warnings(case, seen.scan)]
         if seen.scan is not None and seen.scan.source.format == "image" and seen.scan.volume.geometry.shape[2] > 1:
             stacks[case.id] = (seen.scan.source.path, seen.scan.volume.geometry.spacing)
         del seen  # one case in memory at a time
         listener(Progress("checking the cases", done, len(cases)))
     return problems + mixed_scales(stacks)
+
+
+def _warnings(case: Case, scan: Scan | None) -> list[Problem]:
+    """What the reader warned of: a repaired series, a guessed orientation …"""
+    findings = () if scan is None else scan.findings
+    return [Problem.found(case.id, case.images[0].path, f) for f in findings if f.severity is Severity.WARNING]
 
 
 def examine(case: Case, task: Task | None) -> Examined:
@@ -91,7 +97,7 @@ def _labels(
         if is_drawn(source):
             drawn = examine_drawing(source, case.images[0], task)
             raw = mapped = drawn.labelmap
-            problems += [Problem(case.id, f.code, f"{source.path}: {f.message}", f.severity) for f in drawn.findings]
+            problems += [Problem.found(case.id, source.path, finding) for finding in drawn.findings]
         else:
             raw = formats.read_labels(source)
             mapped = raw if task is None else as_task_values(raw, task, source)

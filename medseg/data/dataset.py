@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from medseg.core.case import Case, Severity
+from medseg.core.case import Case, Finding, Severity
 from medseg.core.errors import DataError, FormatError
 
 
@@ -16,13 +18,19 @@ class Problem:
     `code` is a stable word (see `medseg.core.case.Finding`): unpaired, ambiguous, missing-file,
     duplicate-id, wrong-channels, grid-mismatch, undeclared-label, empty-label, wrong-dimensions,
     wrong-modality, unreadable and the other codes of `medseg.formats`. Errors keep the case from
-    being used, warnings do not.
+    being used, warnings do not. `values` holds the numbers behind the sentence.
     """
 
     case: str
     code: str
     message: str
     severity: Severity = Severity.ERROR
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def found(cls, case: str, path: Path, finding: Finding) -> Problem:
+        """The problem that a finding about a file makes for its case."""
+        return cls(case, finding.code, f"{path}: {finding.message}", finding.severity, finding.values)
 
     @classmethod
     def of(cls, case: str, error: FormatError) -> Problem:

@@ -6,6 +6,7 @@ A classic object is one frame; an enhanced one describes each of its frames in f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ _STAMPS = {
 
 
 _LONGEST = 128
+# No frame is stored in less: the header of its item (PS3.5 A.4).
+_FRAME_BYTES = 8
 # Value representations that are characters (PS3.5 6.2).
 _TEXTS = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UT"})
 
@@ -188,6 +191,8 @@ def _says_something(dataset: Dataset) -> bool:
 
 def _frames(dataset: Dataset, path: Path) -> Iterator[Frame]:
     count = int(dataset.get("NumberOfFrames") or 1)
+    if not 1 <= count <= max(1, path.stat().st_size // _FRAME_BYTES):
+        raise FormatError(path, f"names {count} frames, which cannot be in a file of its size", "partial-file")
     per_frame: Sequence[Any] = dataset.get("PerFrameFunctionalGroupsSequence") or ()
     if per_frame and len(per_frame) != count:
         raise ValueError(f"{count} frames but {len(per_frame)} descriptions of frames")
@@ -244,6 +249,8 @@ def _numbers(places: Sequence[Dataset], keyword: str, count: int) -> tuple[float
     if value is None or value == "":
         return None
     values = tuple(float(v) for v in (value if isinstance(value, list | MultiValue) else [value]))
+    if not all(math.isfinite(v) for v in values):
+        raise ValueError(f"{keyword} is {values}, which is no place or size")
     return values if len(values) == count else None
 
 

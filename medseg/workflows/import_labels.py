@@ -119,6 +119,8 @@ def import_labels(
             return _import_dicom(root, folder, wanted, options, listener)
         classes = _classes(wanted, options)
         collection = load(root, name)
+        if wanted is not None and wanted.partial and collection.format in _OF_SHAPES:
+            options = replace(options, partial=True)
         _check(collection, wanted, options)
         run = _Run(NewClasses(collection.classes) if classes is None else classes, options.partial)
         with atomic_folder(folder) as temporary:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -193,7 +193,7 @@ def _with_labels(
 
 def _of(problem: Problem, seen: Examined | None = None) -> Finding:
     """A problem as a finding, with the numbers that belong to its code."""
-    values: dict[str, Any] = {}
+    values = dict(problem.values)
     if seen is not None and problem.code == "undeclared-label" and seen.raw is not None:
         values = {"labels": _amounts(seen.raw)}
     elif seen is not None and problem.code == "grid-mismatch" and seen.raw is not None and seen.scan is not None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from medseg.core.case import Case, Severity
+from medseg.core.case import Case, Severity, Source
 from medseg.core.errors import UsageError
 from medseg.core.events import Listener, Message, silent
 from medseg.core.files import write_json
+from medseg.core.identifiers import Identifiers
 from medseg.core.plan import Fingerprint, Plan, fingerprint_from_plain, override, plan_from_plain, to_plain
 from medseg.core.task import Task, parse_task
 from medseg.data.cache import PreparedCase, prepare_cases
@@ -155,7 +156,9 @@ def write_run(folder: Path, task: Task, root: Path, options: PrepareOptions) -> 
 
 def _usable_cases(task: Task, root: Path, options: PrepareOptions, listener: Listener) -> dict[str, Case]:
     dataset = find_cases(task, root)
-    problems = [*dataset.problems, *check_cases(dataset.cases, task, listener)]
+    secret = Identifiers.of(word for source in _sources(dataset.cases) for word in source.identifiers)
+    found = [*dataset.problems, *check_cases(dataset.cases, task, listener)]
+    problems = [replace(problem, message=secret.mask(problem.message)) for problem in found]
     errors = [problem for problem in problems if problem.severity is Severity.ERROR]
     if errors and not options.skip_broken:
         raise refuse(f"{root}: cases that cannot be used ({len(errors)}); mend them or pass --skip-broken:", errors)
@@ -166,6 +169,13 @@ def _usable_cases(task: Task, root: Path, options: PrepareOptions, listener: Lis
     if not usable:
         raise UsageError(f"{root}: holds no labelled case for task {task.name!r}; see `medseg inspect {root}`")
     return usable
+
+
+def _sources(cases: Iterable[Case]) -> Iterator[Source]:
+    for case in cases:
+        yield from case.images
+        if case.label is not None:
+            yield case.label
 
 
 def _split(folder: Path, cases: Mapping[str, Case], task: Task, options: PrepareOptions) -> Split:

@@ -165,6 +165,14 @@ def test_partial_labels_leave_the_rest_to_the_ignore_value(
     assert counts(mapped.array)[255] == 72
 
 
+def test_a_task_may_say_that_its_labels_are_partial(source: Path, tmp_path: Path) -> None:
+    partial = make_task(ignore=9).model_copy(update={"partial": True})
+    import_labels(source, tmp_path / "out", partial)
+    assert counts(label(tmp_path / "out", "b__1")) == {2: 4, 9: 76}
+    with pytest.raises(TaskError, match="partial: unknown pixels need a value"):
+        parse_task({"name": "t", "modality": "photo", "labels": {"a": 1}, "partial": True}, "t")
+
+
 def test_shapes_named_ignore_are_not_to_be_judged(source: Path, tmp_path: Path) -> None:
     annotate(source / "b/1.json", box("liver", 5, 5, 6, 6), box("__ignore__", 0, 0, 1, 1))
     import_labels(source, tmp_path / "one")
