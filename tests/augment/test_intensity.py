@@ -110,7 +110,8 @@ def test_everything_at_once_replays_and_stays_finite(images: torch.Tensor) -> No
 def test_draws_befall_samples_with_their_probability() -> None:
     spec = AugmentSpec(intensity_probability=0.25, invert_probability=0.25)
     draw = draw_intensity(spec, 4000, 2, np.random.default_rng(0))
-    for hit in (draw.brightness[:, 0] != 0, draw.contrast[:, 1] != 1, draw.blur > 0, draw.resolution < 1, draw.inverted):
+    hits = (draw.brightness[:, 0] != 0, draw.contrast[:, 1] != 1, draw.blur > 0, draw.resolution < 1, draw.inverted)
+    for hit in hits:
         assert 0.22 < hit.mean() < 0.28
     assert draw.resolution.min() >= 0.5 and draw.blur.max() <= spec.blur
     assert draw.contrast.min() >= 0.85 - 1e-9 and draw.contrast.max() <= 1.15 + 1e-9
