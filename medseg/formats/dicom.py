@@ -40,7 +40,7 @@ def read(source: Source, policy: Reading) -> Scan:
         findings = _unique([*kept, *ordered.findings, *units, *_about(header, ordered.frames, lossy)])
         modality = text(header, "Modality") or source.modality
     require_finite(source.path, slices)
-    whole = is_whole(slices.reshape(-1, slices.shape[-1]).T)
+    whole = is_whole(slices.T)
     if ordered.frames[0].position is None:
         picture = slices[0] if slices.ndim == 4 else slices[0][..., np.newaxis]
         return Scan(source, Volume(picture.transpose(2, 0, 1)[..., np.newaxis], geometry), modality, whole, findings)
