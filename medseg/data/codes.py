@@ -110,6 +110,9 @@ CODES: dict[str, Advice] = {
     # ---- files
     "unreadable": Advice(_FILES, "The file is damaged, or not what its name says.", "Copy or export it again."),
     "partial-file": Advice(_FILES, "The file ends too early.", "Copy it again."),
+    "surplus-data": Advice(
+        _FILES, "The file holds more pixels than its header describes, so one of them is wrong.",
+        "Look at the picture; export the file again."),
     "missing-file": Advice(_FILES, "A file that a list names does not exist.", "Repair the list or the path."),
     # ---- pairs
     "unpaired": Advice(

@@ -7,8 +7,10 @@ task's policy says. Positions are DICOM's: LPS+ mm.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,11 @@ _OFF_GRID_STEPS = 0.1
 # The same across the normal, where a shift shows against the pixels.
 _DRIFT_MM = 0.2
 _DRIFT_PIXELS = 0.2
-_SHOWN = 5
+_SHOWN, _LISTED = 5, 1000
+# No slice lies 100 m from the scanner, no pixel is a metre wide: such numbers are damage.
+_FARTHEST_MM, _WIDEST_MM = 1e5, 1e3
+# A rectilinear grid around tilted or uneven slices holds a few times their voxels at most.
+_GROWTH = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +75,8 @@ def stack(frames: Sequence[Frame], policy: Reading) -> Stack:
     if any(POLICIES.get(f.code) and f.values["policy"] == "repair" for f in found if f.severity is Severity.WARNING):
         spacing = frames[0].spacing or (1.0, 1.0)
         repair = reslicing(positions, (row, column, normal), spacing, frames[0].size)
+        if math.prod(repair.grid.shape) > _GROWTH * len(frames) * math.prod(frames[0].size):
+            return Stack(frames, None, tuple(_beyond_repair(finding) for finding in found))
         return Stack(frames, repair.grid, tuple(found), repair)
     through, unknown = _through(frames, positions, normal)
     geometry, broken = _grid(frames, (row, column, through))
@@ -106,6 +114,13 @@ def _judged(finding: Finding, along: Float, policy: Reading) -> Finding:
     return Finding(finding.code, severity, message, {**finding.values, "policy": action})
 
 
+def _beyond_repair(finding: Finding) -> Finding:
+    if finding.code not in POLICIES or finding.severity is not Severity.WARNING:
+        return finding
+    message = f"{finding.message.partition(';')[0]}, too far to be true: a grid around them would be mostly empty"
+    return Finding(finding.code, Severity.ERROR, message, {**finding.values, "policy": "refuse"})
+
+
 def clusters(frames: Sequence[Frame]) -> list[list[Frame]]:
     """Frames that share a position, in the order in which the positions first occur."""
     places: dict[tuple[float, ...], list[Frame]] = {}
@@ -140,8 +155,10 @@ def _incomplete(frames: Sequence[Frame]) -> Finding | None:
             return _error(
                 "bad-geometry", f"ImageOrientationPatient {frame.orientation} is no pair of square unit vectors"
             )
-        if min(frame.spacing or (0,)) <= 0:
-            return _error("bad-geometry", f"PixelSpacing {frame.spacing} is not positive")
+        if not 0 < min(frame.spacing or (0,)) <= max(frame.spacing or (0,)) <= _WIDEST_MM:
+            return _error("bad-geometry", f"PixelSpacing {frame.spacing} is no pixel's size")
+        if np.abs(frame.position or ()).max() > _FARTHEST_MM:
+            return _error("bad-geometry", f"ImagePositionPatient {frame.position} is no place in a scanner")
     return None
 
 
@@ -224,8 +241,8 @@ def _spacing(along: Float, normal: Float) -> list[Finding]:
         places = ", ".join(f"{along[n]:.1f}..{along[n + 1]:.1f}" for n in wide[:_SHOWN])
         count = "1 slice is missing" if missing == 1 else f"{missing} slices are missing"
         text = f"{count}: distances are {smallest:g} mm, but there are gaps at {axis} = {places} mm"
-        where = [along[n] + smallest * m for n in wide for m in range(1, round(float(multiples[n])))]
-        values["positions_mm"] = [round(float(position), 3) for position in where]
+        where = (along[n] + smallest * m for n in wide for m in range(1, round(float(multiples[n]))))
+        values["positions_mm"] = [round(float(position), 3) for position in islice(where, _LISTED)]
         return [_warning("missing-slices", text, missing=missing, **values)]
     shown = ", ".join(f"{g:g}" for g in values["gaps_mm"][:_SHOWN])
     others = " and others" if len(values["gaps_mm"]) > _SHOWN else ""

@@ -50,18 +50,18 @@ def read(source: Source) -> Scan:
     beyond the third are 1, else it is refused.
     Raises FormatError: unreadable, partial-file, multi-volume, color, not-finite, bad-geometry.
     """
-    image, raw = _load(source.path)
+    image, raw, surplus = _load(source.path)
     geometry, findings = _geometry(source.path, image)
     array = _scaled(image, raw.reshape(geometry.shape, order="A"))
     del raw
     require_finite(source.path, array)
     volume = Volume(array[np.newaxis], geometry)
-    return Scan(source, volume, source.modality, is_whole(array), source.findings + findings)
+    return Scan(source, volume, source.modality, is_whole(array), (*source.findings, *findings, *surplus))
 
 
 def read_labels(source: Source) -> LabelMap:
     """Read a NIfTI label map as int32 [I, J, K]. Raises FormatError as `read` does, and for fractions."""
-    image, raw = _load(source.path)
+    image, raw, _ = _load(source.path)
     geometry, _ = _geometry(source.path, image)
     raw = raw.reshape(geometry.shape, order="A")
     if _scaling(image) != (1.0, 0.0):
@@ -127,15 +127,27 @@ def _write(path: Path, image: Any) -> None:
 # ---- reading ----------------------------------------------------------------------------------
 
 
-def _load(path: Path) -> tuple[Any, NDArray[Any]]:
-    """The image and its unscaled array; the file is read to its end, so that a damaged gzip stream is noticed."""
+def _load(path: Path) -> tuple[Any, NDArray[Any], tuple[Finding, ...]]:
+    """The image, its unscaled array, and the finding that more bytes follow than it takes, where they do.
+
+    The file is read to its end, so that a damaged gzip stream is noticed.
+    """
     with _opened(path) as (image, stream):
         _shape(path, image)
         _require_all_bytes(path, image, isinstance(stream, gzip.GzipFile))
         raw = image.dataobj.get_unscaled()
-        while stream.read(1 << 20):
-            pass
-    return image, cast(NDArray[Any], raw)
+        surplus = 0
+        while chunk := stream.read(1 << 20):
+            surplus += len(chunk)
+    return image, cast(NDArray[Any], raw), _surplus(surplus, image)
+
+
+def _surplus(count: int, image: Any) -> tuple[Finding, ...]:
+    """Wrong sizes in a header shear or cut the image without any other trace."""
+    if count == 0:
+        return ()
+    text = f"{count} bytes follow the {image.shape} voxels that the header describes, so its sizes may be wrong"
+    return (Finding("surplus-data", Severity.WARNING, text, {"bytes": count}),)
 
 
 @contextmanager

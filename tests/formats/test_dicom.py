@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
@@ -395,3 +396,29 @@ def enhanced(series: Series, order: list[int]) -> Any:
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = pydicom.uid.EnhancedCTImageStorage
     store(dataset, np.stack(frames))
     return dataset
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values", "code"),
+    [
+        ("ImagePositionPatient", ["0", "0", "1e38"], "bad-geometry"),
+        ("ImagePositionPatient", ["0", "0", "90000"], "missing-slices"),
+        ("ImagePositionPatient", ["nan", "0", "0"], "unreadable"),
+        ("PixelSpacing", ["1e30", "1e30"], "bad-geometry"),
+        ("NumberOfFrames", "99999999", "partial-file"),
+        ("NumberOfFrames", "-1", "partial-file"),
+    ],
+)
+def test_one_damaged_number_is_refused_at_once(series: Series, keyword: str, values: Any, code: str) -> None:
+    """It must not make a grid that fills the memory, a list that never ends, or a slice that is silently gone."""
+    only = slice(None) if keyword == "PixelSpacing" else slice(-1, None)
+    with disable_value_validation():
+        series.change(lambda dataset, _: setattr(dataset, keyword, values), only)
+    assert refused(series.folder).code == code
+
+
+def test_two_slices_that_drift_further_than_they_reach_are_refused(series: Series) -> None:
+    for path in series.files()[2:]:
+        path.unlink()
+    series.change(lambda dataset, _: setattr(dataset, "ImagePositionPatient", ["50000", "0", "10"]), slice(1, None))
+    assert refused(series.folder).code == "gantry-tilt"

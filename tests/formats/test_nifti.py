@@ -98,6 +98,18 @@ def test_sizes_beyond_the_file_are_refused_without_taking_memory(tmp_path: Path,
     assert refused(path) == "partial-file"
 
 
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_more_voxels_than_the_header_describes_are_told(tmp_path: Path, suffix: str) -> None:
+    """A wrong size shears the image: here rows of two are taken for rows of one."""
+    path = save(tmp_path / f"a{suffix}", np.zeros((2, 3, 4), np.int16))
+    assert codes(path) == []
+    whole = bytearray(path.read_bytes() if suffix == ".nii" else gzip.decompress(path.read_bytes()))
+    whole[42:44] = np.array([1], "<i2").tobytes()  # dim[1]
+    path.write_bytes(whole if suffix == ".nii" else gzip.compress(whole))
+    assert codes(path) == ["surplus-data"]
+    assert read(source_of(path)).findings[0].values == {"bytes": 24}
+
+
 def test_values_beyond_32_bits_are_refused(tmp_path: Path) -> None:
     assert refused(save(tmp_path / "a.nii.gz", np.full((2, 3, 4), 1e300))) == "not-finite"
 
