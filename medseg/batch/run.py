@@ -98,7 +98,9 @@ def _predict_folder(
         targets=targets_of(sources, output),
         earlier=frozenset(previous_outputs(output)),
         wanted=Wanted(
-            options.seg, options.previews, {"model": bundle.hash, "task": bundle.task.name}, bundle.task.reading
+            frozenset(kind for kind, on in (("seg", options.seg), ("preview", options.previews)) if on),
+            {"model": bundle.hash, "task": bundle.task.name},
+            bundle.task.reading,
         ),
         listener=listener,
         tracebacks=options.tracebacks,
@@ -199,8 +201,9 @@ def _segment(run: _Run, scan: Scan) -> ScanResult:
     source, outcome = scan.source, prediction.outcome
     if outcome.status not in (Status.OK, Status.REVIEW):
         return _row(run, source, outcome.status, outcome.reason, prediction.scan.findings)
-    path, found = write_outputs(prediction, run.targets[source.name], run.wanted)
-    row = _row(run, source, outcome.status, outcome.reason, (*prediction.scan.findings, *found))
+    made = write_outputs(prediction, run.targets[source.name], run.wanted)
+    path = made.labelmap
+    row = _row(run, source, outcome.status, outcome.reason, (*prediction.scan.findings, *made.findings))
     volumes = prediction.labelmap.volumes_ml()
     written = printable(path.relative_to(run.output).as_posix())
     return replace(row, volumes_ml=volumes, confidence=prediction.confidence, output=written)
