@@ -14,3 +14,8 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real data (../shared/data) is not on this machine")
     return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "write tests/golden/series.json anew from the real data instead of comparing with it"
+    parser.addoption("--regenerate-series", action="store_true", help=text)

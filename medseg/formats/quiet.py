@@ -15,7 +15,8 @@ from contextlib import ExitStack, contextmanager
 _PRINTED = (
     b"Application transferred", b"Bogus", b"Corrupt JPEG data", b"DNL marker", b"DimSize", b"Element", b"Empty JPEG",
     b"Failed to decode tile", b"Improper", b"Inconsistent", b"Invalid", b"JPEG", b"MetaImage", b"MetaObject",
-    b"Missing", b"Not a JPEG", b"Premature", b"Quantization table", b"Stream too short", b"Tile part length",
+    b"Missing", b"Marker handler", b"Not a JPEG", b"Premature", b"Quantization table", b"Stream too short",
+    b"Tile part length", b"Error with SIZ",
     b"Uncompress failed", b"Unsupported", b"Warning: unknown JFIF", b"   ideal =", b"gdcm",
 )  # fmt: skip
 _CHATTY = ("nibabel.global", "pydicom", "tifffile", "PIL", "highdicom")

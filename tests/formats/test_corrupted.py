@@ -108,6 +108,7 @@ def _told(scans: Path, names: list[str], bundle: Path) -> list[dict[str, Any]]:
     process = subprocess.run(command, input="\n".join(names), capture_output=True, text=True, cwd=ROOT, timeout=280)
     lines = [json.loads(line) for line in process.stdout.splitlines()]
     assert process.returncode == 0, f"{lines[-1:]} ended the process ({process.returncode}): {process.stderr[-3000:]}"
+    assert process.stderr == ""
     return [line for line in lines if "name" in line]
 
 
