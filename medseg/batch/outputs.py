@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medseg.core.case import Finding, Prediction, Severity, Source
 from medseg.core.errors import FormatError, UsageError
+from medseg.core.measurement import Measurement
 from medseg.core.reading import Reading
+
+if TYPE_CHECKING:
+    from medseg.formats.dicom_derived import Derived
 
 PREVIEWS = "previews"
 # What --outputs may name. The label map (`nifti`) is always written: everything else is made of it.
@@ -18,6 +23,7 @@ KINDS = ("nifti", "seg", "rtstruct", "sr", "sc", "preview")
 DEFAULT_KINDS = frozenset({"nifti", "seg", "preview"})
 _LABELMAPS = (".nii.gz", ".png", ".tif")
 _DICOM = {"seg": ".seg.dcm", "rtstruct": ".rtstruct.dcm", "sr": ".sr.dcm", "sc": ".sc.dcm"}
+_NAMES = {"seg": "DICOM SEG", "rtstruct": "RTSTRUCT", "sr": "DICOM SR", "sc": "secondary capture", "preview": "preview"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,26 +116,34 @@ def _stem(name: str, output: Path) -> Path:
 
 
 def write_outputs(prediction: Prediction, targets: Targets, wanted: Wanted) -> Written:
-    """Write the label map and what is wanted beside it.
+    """Write the label map, measure it, and write what is wanted beside it, all from the one label map.
 
     Only the label map is essential: an object that cannot be made or a preview that cannot be drawn
-    becomes a finding. Raises FormatError or OSError where the label map cannot be written.
+    becomes a finding, and no file of an earlier run stays in its place. A structured report refers to
+    the segmentation, which is therefore written with it. Raises FormatError or OSError where the
+    label map cannot be written.
     """
     from medseg import formats
+    from medseg.evaluation.measure import measure
 
-    source = prediction.scan.source
-    findings: list[Finding] = []
-    path = formats.write_labelmap(prediction.labelmap, source, targets.stem)
+    for stale in (*(targets.dicom(kind) for kind in _DICOM), targets.preview):
+        stale.unlink(missing_ok=True)
+    path = formats.write_labelmap(prediction.labelmap, prediction.scan.source, targets.stem)
+    measured = measure(prediction.scan, prediction.labelmap)
     made = [("nifti", path)]
-    if "seg" in wanted.kinds and source.format == "dicom":
-        findings += _write_seg(prediction, targets.dicom("seg"), wanted)
-        made.append(("seg", targets.dicom("seg")))
-    if "preview" in wanted.kinds:
-        findings += _write_preview(prediction, targets.preview)
-        made.append(("preview", targets.preview))
-    outputs = tuple(Output(kind, file, sha256_of(file)) for kind, file in made if file.exists())
-    volumes = {label: {"volume_ml": ml} for label, ml in prediction.labelmap.volumes_ml().items()}
-    return Written(path, outputs, tuple(findings), volumes)
+    findings: list[Finding] = []
+    for kind, write in _writers(prediction, targets, wanted, measured):
+        file = targets.preview if kind == "preview" else targets.dicom(kind)
+        finding = _attempt(kind, write)
+        if finding is None:
+            made.append((kind, file))
+        else:
+            file.unlink(missing_ok=True)
+            findings.append(finding)
+    outputs = tuple(Output(kind, file, sha256_of(file)) for kind, file in made)
+    channels = prediction.scan.volume.channels
+    rows = {measurement.label: measurement.plain(channels) for measurement in measured}
+    return Written(path, outputs, tuple(findings), rows)
 
 
 def sha256_of(path: Path) -> str:
@@ -142,27 +156,91 @@ def _suffixes() -> tuple[str, ...]:
     return (*_LABELMAPS, *_DICOM.values())
 
 
-def _write_seg(prediction: Prediction, path: Path, wanted: Wanted) -> list[Finding]:
-    from medseg.formats.dicom_seg import write_segmentation
+def _writers(
+    prediction: Prediction, targets: Targets, wanted: Wanted, measured: Sequence[Measurement]
+) -> Iterator[tuple[str, Callable[[], None]]]:
+    """What is to be written beside the label map: (kind, what writes it), in an order in which each can refer back."""
+    if prediction.scan.source.format == "dicom" and wanted.kinds & set(_DICOM):
+        yield from _Objects(prediction, targets, wanted, measured).writers()
+    if "preview" in wanted.kinds:
+        yield "preview", lambda: _write_preview(prediction, targets.preview)
 
+
+def _attempt(kind: str, write: Callable[[], None]) -> Finding | None:
+    """Write one output; what went amiss, where something did."""
     try:
-        source = prediction.scan.source
-        write_segmentation(prediction.labelmap, source, path, wanted.provenance, wanted.policy)
-    except FormatError as error:
-        return [Finding(error.code, Severity.WARNING, f"no DICOM SEG: {error.reason}")]
+        write()
     except Exception as error:  # a good label map is worth more than a reason to throw it away
-        return [Finding("no-seg", Severity.WARNING, f"no DICOM SEG: {type(error).__name__}: {error}")]
-    return []
+        reason = error.reason if isinstance(error, FormatError) else f"{type(error).__name__}: {error}"
+        values = {"because": error.code} if isinstance(error, FormatError) else {}
+        return Finding(f"no-{kind}", Severity.WARNING, f"no {_NAMES[kind]}: {reason}", values)
+    return None
 
 
-def _write_preview(prediction: Prediction, path: Path) -> list[Finding]:
+class _Objects:
+    """The DICOM objects of one prediction. Headers are read once; the report needs the segmentation."""
+
+    def __init__(
+        self, prediction: Prediction, targets: Targets, wanted: Wanted, measured: Sequence[Measurement]
+    ) -> None:
+        self._prediction, self._targets, self._wanted, self._measured = prediction, targets, wanted, measured
+        self._derived: Derived | None = None
+        self._segmentation: Any = None
+
+    def writers(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        kinds = self._wanted.kinds
+        makers = {"seg": self._seg, "rtstruct": self._rtstruct, "sr": self._sr, "sc": self._sc}
+        for kind, make in makers.items():
+            if kind in kinds or (kind == "seg" and "sr" in kinds):
+                yield kind, partial(self._write, kind, make)
+
+    def _write(self, kind: str, make: Callable[[], Any]) -> None:
+        from medseg.formats.dicom_deidentify import without_dates
+        from medseg.formats.dicom_derived import save
+
+        made = make()
+        save(without_dates(made) if self._wanted.deidentify else made, self._targets.dicom(kind), self._source())
+
+    def _source(self) -> Derived:
+        from medseg.formats.dicom_derived import derive
+
+        if self._derived is None:
+            scan, wanted = self._prediction.scan, self._wanted
+            words = {**wanted.provenance, "review": self._prediction.outcome.status.value}
+            self._derived = derive(
+                self._prediction.labelmap, scan.source, words, wanted.policy, deidentify=wanted.deidentify
+            )
+        return self._derived
+
+    def _seg(self) -> Any:
+        from medseg.formats.dicom_seg import segmentation
+
+        self._segmentation = segmentation(self._source())
+        return self._segmentation
+
+    def _rtstruct(self) -> Any:
+        from medseg.formats.rtstruct_write import structure_set
+
+        return structure_set(self._source())
+
+    def _sr(self) -> Any:
+        from medseg.formats.dicom_sr import report
+
+        if self._segmentation is None:
+            raise UsageError("there is no segmentation that it could refer to")
+        return report(self._source(), self._segmentation, self._measured)
+
+    def _sc(self) -> Any:
+        from medseg.evaluation.overlays import overlays
+        from medseg.formats.dicom_sc import MOST_FRAMES, capture
+
+        return capture(self._source(), overlays(self._prediction.scan.volume, self._prediction.labelmap, MOST_FRAMES))
+
+
+def _write_preview(prediction: Prediction, path: Path) -> None:
     from medseg.evaluation.pictures import preview
 
-    try:
-        preview(prediction.scan.volume, prediction.labelmap, path)
-    except Exception as error:  # as above
-        return [Finding("no-preview", Severity.WARNING, f"no preview: {type(error).__name__}: {error}")]
-    return []
+    preview(prediction.scan.volume, prediction.labelmap, path)
 
 
 def remove_outputs(targets: Targets) -> None:

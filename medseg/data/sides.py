@@ -42,13 +42,13 @@ def pairs(rows: Sequence[CaseRow], task: Task | None) -> list[Pair]:
 
 
 def _oriented(one: Label, other: Label) -> Pair:
-    sides = _side(one), _side(other)
+    sides = side_of(one), side_of(other)
     if sides == ("R", "L"):
         return Pair(other.name, one.name, True)
     return Pair(one.name, other.name, sides == ("L", "R"))
 
 
-def _side(label: Label) -> str:
+def side_of(label: Label) -> str:
     """'L' or 'R' by its SNOMED code or else its name, '' where neither says."""
     code = label.modifier.value if label.modifier else ""
     if code in (_SCT_LEFT, _SCT_RIGHT):

@@ -125,7 +125,7 @@ def _save(sheet: NDArray[np.uint8], table: Mapping[int, tuple[str, Color]], mark
     entries = list(table.values())[:_NAMES] or [("nothing found", _TEXT)]
     if len(table) > _NAMES:
         entries.append((f"and {len(table) - _NAMES} more", _TEXT))
-    lines = _wrapped([(name, color, round(font.getlength(name)) + 32) for name, color in entries], sheet.shape[1])
+    lines = wrapped([(name, color, round(font.getlength(name)) + 32) for name, color in entries], sheet.shape[1])
     picture = Pillow.new("RGB", (sheet.shape[1], sheet.shape[0] + 22 * len(lines) + 6), _BACKGROUND)
     picture.paste(Pillow.fromarray(sheet), (0, 0))
     pen = ImageDraw.Draw(picture)
@@ -144,7 +144,7 @@ def _save(sheet: NDArray[np.uint8], table: Mapping[int, tuple[str, Color]], mark
                 few.save(temporary, format="PNG", optimize=False)
 
 
-def _wrapped(entries: list[tuple[str, Color, int]], width: int) -> list[list[tuple[str, Color, int]]]:
+def wrapped(entries: list[tuple[str, Color, int]], width: int) -> list[list[tuple[str, Color, int]]]:
     """Legend entries in lines no wider than the picture."""
     lines: list[list[tuple[str, Color, int]]] = [[]]
     for entry in entries:

@@ -4,41 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import highdicom
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code as DicomCode
 from pydicom.uid import ExplicitVRLittleEndian
-from pydicom.valuerep import DA, TM
 
 from medseg.core.case import Source
 from medseg.core.errors import FormatError
-from medseg.core.files import atomic
-from medseg.core.labels import Code, Label
+from medseg.core.labels import Label
 from medseg.core.reading import Reading
 from medseg.core.version import VERSION
 from medseg.core.volume import LabelMap
-from medseg.formats.checks import in_short, storable_labels
-from medseg.formats.dicom import arranged
-from medseg.formats.dicom_frames import Frame, read_dataset, text
+from medseg.formats.checks import in_short
+from medseg.formats.dicom_derived import LONG, MANUFACTURER, Derived, algorithm, derive, meaning, save, task_name
 from medseg.formats.quiet import quiet
 
-# What a segment means where the task does not say: SNOMED CT's "Anatomical structure".
-_ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical structure")
-_NEEDED_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID")
-# Attributes that a segmentation copies from its source and that may be empty, but not missing (type 2).
-_COPIED = (
-    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
-    "StudyTime", "ReferringPhysicianName",
-)  # fmt: skip
-_SEXES = ("M", "F", "O", "")
-_DATES: dict[str, Any] = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
 _SERIES_NUMBER = 300
-_SHORT, _LONG = 16, 64  # characters of the value representations CS/SH and LO
+
+Kind = Literal["BINARY", "LABELMAP"]
 
 
 def write_segmentation(
@@ -54,136 +40,73 @@ def write_segmentation(
     Raises FormatError: missing-uids where the source lacks a UID that the object must refer to,
     grid-mismatch where the label map is not on its grid.
     """
-    if source.format != "dicom":
-        raise FormatError(source.path, "only DICOM sources can have a DICOM segmentation", "missing-uids")
+    derived = derive(labelmap, source, provenance, policy)
+    save(segmentation(derived), path, derived)
+
+
+def segmentation(derived: Derived, kind: Kind = "BINARY") -> Dataset:
+    """The segmentation object. kind: LABELMAP needs a reader that knows DICOM of 2024 or later.
+
+    Raises FormatError (missing-uids) where the source's headers are too odd to refer to.
+    """
     with quiet():
-        ordered, geometry = arranged(source, policy or Reading())
-        if not labelmap.geometry.same_grid(geometry):
-            raise FormatError(path, f"the label map is not on the grid of {source.path}", "grid-mismatch")
-        labels = labelmap.labels or _unnamed(labelmap)
-        if not labels:
-            raise FormatError(path, "a segmentation needs at least one named label", "undeclared-label")
-        images = _source_images(source, ordered.frames)
-        slices = _segment_numbers(labelmap, labels, path)
-        if ordered.reslicing is not None:
-            slices = ordered.reslicing.labels_to_slices(slices)
-        frames = _in_source_order(slices, ordered.frames, images)
+        frames = _in_source_order(derived)
+        segments = [_segment(number, label, derived) for number, label in enumerate(derived.labels, start=1)]
         try:
-            segmentation = _segmentation(images, frames, labels, provenance)
+            return _object(derived, frames, segments, kind)
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # what highdicom raises for odd sources
             reason = f"no segmentation can refer to it ({in_short(error)})"
-            raise FormatError(source.path, reason, "missing-uids") from error
-        with atomic(path) as temporary:
-            segmentation.save_as(temporary)
+            raise FormatError(derived.source.path, reason, "missing-uids") from error
 
 
-def _segmentation(
-    images: Sequence[Dataset], frames: NDArray[Any], labels: Sequence[Label], provenance: Mapping[str, str]
-) -> Any:
-    algorithm = highdicom.AlgorithmIdentificationSequence(
-        name="medseg",
-        family=codes.cid7162.ArtificialIntelligence,
-        version=VERSION,
-        source="medseg",
-        parameters={str(key): str(value) for key, value in provenance.items()} or None,
-    )
-    return highdicom.seg.Segmentation(
-        source_images=list(images),
+def _object(derived: Derived, frames: NDArray[Any], segments: Sequence[Any], kind: Kind) -> Dataset:
+    made: Dataset = highdicom.seg.Segmentation(
+        source_images=list(derived.images),
         pixel_array=frames,
-        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_segment(number, label, algorithm) for number, label in enumerate(labels, start=1)],
+        segmentation_type=highdicom.seg.SegmentationTypeValues[kind],
+        segment_descriptions=segments,
         series_instance_uid=highdicom.UID(),
         series_number=_SERIES_NUMBER,
         sop_instance_uid=highdicom.UID(),
         instance_number=1,
-        manufacturer="medseg",
-        manufacturer_model_name="medseg",
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MANUFACTURER,
         software_versions=VERSION,
         device_serial_number="0",
         content_label="MEDSEG",
-        content_description=f"Segmentation by medseg {VERSION}"[:_LONG],
-        series_description=f"medseg {provenance.get('task', 'segmentation')}"[:_LONG],
+        content_description=f"Segmentation by medseg {VERSION}"[:LONG],
+        series_description=f"medseg {task_name(derived)}"[:LONG],
         transfer_syntax_uid=ExplicitVRLittleEndian,
         # UTF-8 can hold whatever the source's own character set, or the lack of one, could.
         specific_character_set="ISO_IR 192",
         # Frames without foreground are left out; of an empty result all are kept, as an object needs one.
         omit_empty_frames=bool(frames.any()),
     )
+    return made
 
 
-def _segment(number: int, label: Label, algorithm: Any) -> Any:
-    category, kind = (_code(code or _ANATOMICAL_STRUCTURE) for code in (label.category, label.type))
+def _segment(number: int, label: Label, derived: Derived) -> Any:
+    category, kind, modifier = meaning(label)
     segment = highdicom.seg.SegmentDescription(
         segment_number=number,
-        segment_label=label.name[:_LONG],
+        segment_label=label.name[:LONG],
         segmented_property_category=category,
         segmented_property_type=kind,
         algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=algorithm,
+        algorithm_identification=algorithm(derived),
         display_color=highdicom.color.CIELabColor.from_rgb(*label.color) if any(label.color) else None,
     )
-    if label.modifier is not None:
-        modifier = highdicom.sr.CodedConcept.from_code(_code(label.modifier))
-        segment.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [modifier]
+    if modifier is not None:
+        coded = highdicom.sr.CodedConcept.from_code(modifier)
+        segment.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [coded]
     return segment
 
 
-def _code(code: Code) -> DicomCode:
-    return DicomCode(code.value[:_SHORT], code.scheme[:_SHORT], code.meaning[:_LONG])
-
-
-def _unnamed(labelmap: LabelMap) -> tuple[Label, ...]:
-    return tuple(Label(f"label {value}", int(value)) for value in np.unique(labelmap.array) if value != 0)
-
-
-def _segment_numbers(labelmap: LabelMap, labels: Sequence[Label], path: Path) -> NDArray[Any]:
-    """[K, rows, columns]: 0 background, n the n-th label, as segments are numbered from 1 without gaps."""
-    values = storable_labels(labelmap, path)
-    table = np.zeros(int(values.max()) + 1, dtype=np.uint8 if len(labels) < 256 else np.uint16)
-    for number, label in enumerate(labels, start=1):
-        if label.value < len(table):
-            table[label.value] = number
-    return np.ascontiguousarray(table[values.transpose(2, 1, 0)])
-
-
-def _in_source_order(slices: NDArray[Any], frames: Sequence[Frame], images: Sequence[Dataset]) -> NDArray[Any]:
+def _in_source_order(derived: Derived) -> NDArray[Any]:
     """Slices in the order of the frames in their file, empty where a frame belongs to another volume."""
-    if len(images) == len(frames):  # single-frame files are in slice order already
+    slices = derived.numbers
+    if len(derived.images) == len(derived.frames):  # single-frame files are in slice order already
         return slices
-    ordered = np.zeros((int(images[0].NumberOfFrames), *slices.shape[1:]), dtype=slices.dtype)
-    ordered[[frame.number for frame in frames]] = slices
+    ordered = np.zeros((int(derived.first.NumberOfFrames), *slices.shape[1:]), dtype=slices.dtype)
+    ordered[[frame.number for frame in derived.frames]] = slices
     return ordered
-
-
-def _source_images(source: Source, frames: Sequence[Frame]) -> list[Dataset]:
-    """The headers of the source's files in slice order, with what a segmentation copies from them."""
-    paths = list(dict.fromkeys(frame.path for frame in frames))
-    if 1 < len(paths) < len(frames):
-        raise FormatError(
-            source.path, "is spread over several multi-frame files, to which one segmentation cannot refer"
-        )
-    images = [read_dataset(path, every_tag=True) for path in paths]
-    for image, path in zip(images, paths, strict=True):
-        if not text(image, "SOPClassUID"):
-            image.SOPClassUID = text(image.file_meta, "MediaStorageSOPClassUID")
-        missing = [keyword for keyword in _NEEDED_UIDS if not text(image, keyword)]
-        if missing:
-            raise FormatError(path, f"has no {', '.join(missing)}, to which a segmentation must refer", "missing-uids")
-        _mend(image)
-        if len(paths) == len(frames) and "PerFrameFunctionalGroupsSequence" not in image and "NumberOfFrames" in image:
-            del image.NumberOfFrames  # a classic object that counts its one frame
-    return images
-
-
-def _mend(image: Dataset) -> None:
-    """Empty what a segmentation would copy and cannot hold: anonymisers leave it out or write words into it."""
-    for keyword in _COPIED:
-        if keyword not in image:
-            setattr(image, keyword, "")
-    if text(image, "PatientSex") not in _SEXES:
-        image.PatientSex = ""
-    for keyword, kind in _DATES.items():
-        try:
-            kind(text(image, keyword))
-        except ValueError:
-            setattr(image, keyword, "")

@@ -54,6 +54,12 @@ class Planes:
         pixels: Float = np.stack([offset @ self.columns[k], offset @ self.rows[k]], axis=1) / self.spacings[k]
         return pixels
 
+    def points(self, pixels: Float, k: int) -> Float:
+        """Where (row, column) [N, 2] of slice k lie in the body: LPS+ mm [N, 3], the way back of `pixels`."""
+        moved = pixels * self.spacings[k]
+        points: Float = self.origins[k] + moved[:, :1] * self.columns[k] + moved[:, 1:] * self.rows[k]
+        return points
+
 
 def planes_of(frames: Sequence[Frame], path: Path) -> Planes:
     """The planes of an image's frames, which are in slice order. Raises FormatError where they have no place."""

@@ -1,0 +1,38 @@
+"""measurements.json and measurements.csv: what was measured in every scan of a batch, one row per scan and label."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from medseg.core.files import write_json, write_text
+
+MEASUREMENTS_JSON, MEASUREMENTS_CSV = "measurements.json", "measurements.csv"
+
+Rows = Mapping[str, Mapping[str, Any]]
+
+
+def measurement_rows(scan: str, measurements: Rows) -> list[dict[str, Any]]:
+    """The rows of one scan as plain data: `scan`, then what `Written.measurements` says of each label."""
+    return [{"scan": scan, **row} for row in measurements.values()]
+
+
+def write_measurements(output: Path, scans: Iterable[tuple[str, Rows]], provenance: Mapping[str, str]) -> None:
+    """Write both files atomically into `output`.
+
+    scans: (name, `Written.measurements`) of every segmented scan, in the order of the rows; provenance:
+    what made them (model, task, …), which the JSON file states and the CSV file repeats in a column
+    `model`. Lengths are in mm, volumes in ml, values in the row's unit; what cannot be said is empty.
+    """
+    rows = [row for scan, measurements in scans for row in measurement_rows(scan, measurements)]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*columns, "model"], restval="", lineterminator="\n")
+    writer.writeheader()
+    model = provenance.get("model", "")
+    writer.writerows({**row, "model": model} for row in rows)
+    write_json(output / MEASUREMENTS_JSON, {**provenance, "measurements": rows})
+    write_text(output / MEASUREMENTS_CSV, text.getvalue())
