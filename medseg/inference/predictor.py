@@ -10,12 +10,13 @@ from torch import Tensor
 from medseg.bundle import Bundle
 from medseg.core.case import Prediction, Scan, Status
 from medseg.core.labels import mirrored_values
-from medseg.core.volume import LabelMap
+from medseg.core.volume import LabelMap, Volume
 from medseg.inference.device import precision, resolve_device
 from medseg.inference.gate import check_scan, in_training_units
 from medseg.inference.postprocess import postprocess
-from medseg.inference.window import sliding_window
-from medseg.preprocess import fit_channels, prepare, restore
+from medseg.inference.slabs import Segmented, segment
+from medseg.inference.window import Engine, sliding_window
+from medseg.preprocess import fit_channels, prepare
 
 
 class Predictor:
@@ -38,23 +39,26 @@ class Predictor:
 
         Raises UsageError where the scan is absurdly large at the plan's spacing.
         """
-        task, plan = self.bundle.task, self.bundle.plan
+        task = self.bundle.task
         outcome = check_scan(scan, task, self.bundle.fingerprint)
         geometry = scan.volume.geometry
         if outcome.status is Status.REFUSED:
             empty = LabelMap(np.zeros(geometry.shape, dtype=np.uint8), geometry, self._labels)
             return Prediction(empty, scan, outcome)
         measured = in_training_units(scan, self.bundle.fingerprint)
-        prepared = prepare(fit_channels(measured, task).volume, plan)
-        probabilities = self.predict_array(prepared.array)
-        confidence = mean_winning_probability(probabilities)
-        labelmap = LabelMap(restore(probabilities, prepared.trace), geometry, self._labels)
-        return Prediction(postprocess(labelmap, task), scan, outcome, confidence)
+        found = self._segment(fit_channels(measured, task).volume)
+        labelmap = LabelMap(found.labels, geometry, self._labels)
+        return Prediction(postprocess(labelmap, task), scan, outcome, found.confidence)
 
     def predict_array(self, array: NDArray[np.float32]) -> Tensor:
         """Probabilities [L, I, J, K] (float32, on the CPU) of a prepared image [C, I, J, K]."""
         image = torch.from_numpy(np.require(array, requirements=["C", "W"]))
         return sliding_window(self._network, image, self.bundle.plan, self.device, self.precision, self._mirror)
+
+    def _segment(self, volume: Volume) -> Segmented:
+        prepared = prepare(volume, self.bundle.plan)
+        engine = Engine(self._network, self.bundle.plan, self.device, self.precision, tuple(self._mirror))
+        return segment(engine, torch.from_numpy(prepared.array), prepared.trace)
 
 
 def mean_winning_probability(probabilities: Tensor) -> float | None:

@@ -2,15 +2,18 @@
 
 Windows cover the scan evenly and overlap; each answer counts most at its centre (Gaussian weights,
 Isensee et al., Nature Methods 18:203, 2021). The sum of the weights over a regular grid of windows
-is a product of three one-dimensional sums, so it takes no volume of its own: memory is the
-probabilities, L x volume in float32, and a few patches.
+is a product of three one-dimensional sums, so it takes no volume of its own. `sliding_window` keeps
+the probabilities of the whole volume, L x volume in float32; `slabs.segment` only those that
+windows still add to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import combinations, islice, product
+from itertools import combinations, product
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,7 +24,7 @@ from medseg.core.plan import Plan
 from medseg.nets import margin
 
 Network = Callable[[Tensor], Tensor]
-Place = tuple[int, ...]
+Place = tuple[int, int, int]
 
 # A window's weight never falls below this part of its peak on an axis: corners of the scan, which
 # one window alone sees, still divide by something.
@@ -47,22 +50,48 @@ def sliding_window(
     background and are not computed. Where a GPU's memory does not hold a batch, it is halved.
     Raises UsageError where it does not hold a single window.
     """
-    axes = _axes(plan, (image.shape[1], image.shape[2], image.shape[3]))
+    axes = axes_of(plan, (image.shape[1], image.shape[2], image.shape[3]))
     labels = plan.network.out_channels
-    home = _home(device, labels * image[0].numel() * 4)
-    ask = _Ask(
-        network, plan.ndim, device, _flips(plan), tuple(mirror[:labels]) if mirror else None, plan.augment.lateral
-    )
-    autocast = torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
+    engine = Engine(network, plan, device, precision, tuple(mirror) if mirror else None)
     with torch.inference_mode():
-        canvas = _Canvas(axes, labels, home)
-        windows = _windows(image, axes, plan.window.skip_below, canvas)
-        if precision is None:
-            _compute(ask, windows, canvas, plan.window.batch)
-        else:
-            with autocast:
-                _compute(ask, windows, canvas, plan.window.batch)
+        canvas = _Whole(axes, labels, home(device, labels * image[0].numel() * 4))
+        cover(engine, image, axes, canvas)
         return canvas.finish()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Engine:
+    """A network and how it is asked: the arguments of `sliding_window`, which explains them."""
+
+    network: Network
+    plan: Plan
+    device: torch.device
+    precision: torch.dtype | None = None
+    mirror: tuple[int, ...] | None = None
+
+
+class Canvas(Protocol):
+    """Where the windows' weighted answers add up."""
+
+    def add(self, place: Place, answer: Answer, share: float) -> None:
+        """Add `share` of an answer for the window at `place`."""
+
+    def add_background(self, place: Place) -> None:
+        """Add a window that is background, and was not computed."""
+
+    def settle(self, place: Place) -> None:
+        """All windows up to that at `place` are in; those that follow start there or further along the swept axis."""
+
+
+def cover(engine: Engine, image: Tensor, axes: tuple[Axis, ...], canvas: Canvas, sweep: int = 0) -> None:
+    """Put the answers for all windows of an image [C, I, J, K] on a canvas, ascending along the axis `sweep`.
+
+    Raises UsageError where the GPU's memory does not hold a single window.
+    """
+    windows = _windows(image, axes, engine.plan.window.skip_below, sweep)
+    given = engine.precision
+    with torch.autocast(engine.device.type, given, given != torch.float32) if given else nullcontext():
+        _compute(engine, windows, canvas)
 
 
 def starts(size: int, window: int, overlap: float) -> tuple[int, ...]:
@@ -86,7 +115,7 @@ def profile(window: int, sigma: float) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Axis:
+class Axis:
     """How windows cover one axis of the scan.
 
     size: voxels of the scan; window: voxels a window answers for, from each of `starts` on;
@@ -114,7 +143,8 @@ class _Axis:
         return slice(low, high), slice(low - start, high - start)
 
 
-def _axes(plan: Plan, shape: tuple[int, int, int]) -> tuple[_Axis, ...]:
+def axes_of(plan: Plan, shape: tuple[int, int, int]) -> tuple[Axis, ...]:
+    """How the plan's windows cover a prepared image of this shape."""
     margins = (*margin(plan.network), 0)[:3]
     reflect = plan.window.mirror or max(margins) > 0
     return tuple(
@@ -123,36 +153,43 @@ def _axes(plan: Plan, shape: tuple[int, int, int]) -> tuple[_Axis, ...]:
     )
 
 
-def _axis(size: int, window: int, lost: int, plan: Plan, reflect: bool) -> _Axis:
+def _axis(size: int, window: int, lost: int, plan: Plan, reflect: bool) -> Axis:
     places = starts(size, window, plan.window.overlap)
     weights = profile(window, plan.window.sigma)
     before, after = lost - places[0], max(0, places[-1] + window + lost - size)
     table = np.pad(np.arange(size), (before, after), mode="reflect" if reflect else "edge")
-    axis = _Axis(size, window, places, lost, weights, torch.zeros(size), torch.from_numpy(table), before)
+    axis = Axis(size, window, places, lost, weights, torch.zeros(size), torch.from_numpy(table), before)
     for start in places:
         there, here = axis.writes(start)
         axis.total[there] += weights[here]
     return axis
 
 
-class _Canvas:
-    """Where the weighted answers add up: float32 [L, I, J, K]."""
+def window_weights(axes: tuple[Axis, ...], device: torch.device) -> Tensor:
+    """What every voxel of a window's answer counts [I, J, K]."""
+    i, j, k = (axis.weights.to(device) for axis in axes)
+    return i[:, None, None] * j[:, None] * k
 
-    def __init__(self, axes: tuple[_Axis, ...], labels: int, home: torch.device) -> None:
+
+class _Whole:
+    """A canvas of the whole volume: float32 [L, I, J, K]."""
+
+    def __init__(self, axes: tuple[Axis, ...], labels: int, home: torch.device) -> None:
         self.axes = axes
         self.scores = torch.zeros((labels, *(axis.size for axis in axes)), dtype=torch.float32, device=home)
-        i, j, k = (axis.weights.to(home) for axis in axes)
-        self.weights = i[:, None, None] * j[:, None] * k  # [I, J, K] of one window
+        self.weights = window_weights(axes, home)
 
-    def add(self, place: Place, probabilities: Tensor) -> None:
-        """Add the answer [L, I, J, K] of the window at `place`."""
+    def add(self, place: Place, answer: Answer, share: float) -> None:
         there, here = self._parts(place)
-        answer = probabilities[:, *here].to(self.scores.device)
-        self.scores[:, *there].addcmul_(answer, self.weights[here])
+        probabilities = answer.probabilities(here).to(self.scores.device)
+        self.scores[:, *there].addcmul_(probabilities, self.weights[here], value=share)
 
     def add_background(self, place: Place) -> None:
         there, here = self._parts(place)
         self.scores[0][there].add_(self.weights[here])
+
+    def settle(self, place: Place) -> None:
+        """Nothing is given away before the end."""
 
     def finish(self) -> Tensor:
         for axis, shape in zip(self.axes, ((-1, 1, 1), (-1, 1), (-1,)), strict=True):
@@ -164,33 +201,34 @@ class _Canvas:
         return tuple(there for there, _ in parts), tuple(here for _, here in parts)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    """A question to the network: which axes are flipped in turn, and what labels then become."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What the network said of one window: logits [L, I, J, K] in its own precision, as the scan lies.
 
-    network: Network
-    ndim: int
-    device: torch.device
-    flips: tuple[tuple[int, ...], ...]
-    mirror: tuple[int, ...] | None
-    lateral: int
+    exchange: the label that each label becomes, where the window was shown with left and right exchanged.
+    """
 
-    def __call__(self, windows: Tensor) -> Tensor:
-        """Windows [B, C, I, J, K] -> probabilities [B, L, I', J', K], averaged over the flips."""
-        windows = windows.to(self.device)
-        answer = sum(self._flipped(windows, flipped) for flipped in self.flips)
-        return torch.as_tensor(answer) / len(self.flips)
+    logits: Tensor
+    exchange: tuple[int, ...] | None = None
 
-    def _flipped(self, windows: Tensor, axes: tuple[int, ...]) -> Tensor:
-        dims = [axis + 2 for axis in axes]
-        x = windows.flip(dims) if dims else windows
-        logits = self.network(x) if self.ndim == 3 else self.network(x[..., 0])[..., None]
-        probabilities = torch.softmax(logits.float(), dim=1)
-        if dims:
-            probabilities = probabilities.flip(dims)
-        if self.lateral in axes and self.mirror is not None:
-            probabilities = probabilities[:, list(self.mirror)]
-        return probabilities
+    def probabilities(self, part: tuple[slice, ...]) -> Tensor:
+        """Softmax over the labels [L, i, j, k] in a part of the window, float32."""
+        found = torch.softmax(self.logits[:, *part].float(), dim=0)
+        return found if self.exchange is None else found[list(self.exchange)]
+
+
+def _ask(engine: Engine, windows: Tensor, flipped: tuple[int, ...]) -> list[Answer]:
+    """The answers for windows [B, C, I, J, K], shown with some axes flipped."""
+    plan, dims = engine.plan, [axis + 2 for axis in flipped]
+    windows = windows.to(engine.device)
+    x = windows.flip(dims) if dims else windows
+    logits = engine.network(x) if plan.ndim == 3 else engine.network(x[..., 0])[..., None]
+    if dims:
+        logits = logits.flip(dims)
+    exchange = None
+    if engine.mirror is not None and plan.augment.lateral in flipped:
+        exchange = engine.mirror[: plan.network.out_channels]
+    return [Answer(one, exchange) for one in logits]
 
 
 def _flips(plan: Plan) -> tuple[tuple[int, ...], ...]:
@@ -200,15 +238,16 @@ def _flips(plan: Plan) -> tuple[tuple[int, ...], ...]:
 
 
 def _windows(
-    image: Tensor, axes: tuple[_Axis, ...], skip_below: float | None, canvas: _Canvas
-) -> Iterator[tuple[Place, Tensor]]:
-    """The windows that have to be computed, [C, I, J, K] each; the others go to `canvas` as background."""
-    for place in product(*(axis.starts for axis in axes)):
+    image: Tensor, axes: tuple[Axis, ...], skip_below: float | None, sweep: int
+) -> Iterator[tuple[Place, Tensor | None]]:
+    """All windows [C, I, J, K], those of one start along `sweep` after the other; None for background."""
+    order = (sweep, *(a for a in range(3) if a != sweep))
+    for chosen in product(*(axes[a].starts for a in order)):
+        i, j, k = (chosen[order.index(a)] for a in range(3))
+        place = (i, j, k)
         window = _read(image, [axis.reads(start) for axis, start in zip(axes, place, strict=True)])
-        if skip_below is not None and float(window[0].max()) <= skip_below:
-            canvas.add_background(place)
-        else:
-            yield place, window
+        empty = skip_below is not None and float(window[0].max()) <= skip_below
+        yield place, None if empty else window
 
 
 def _read(image: Tensor, rows: Sequence[Tensor]) -> Tensor:
@@ -222,29 +261,52 @@ def _read(image: Tensor, rows: Sequence[Tensor]) -> Tensor:
     return image
 
 
-def _compute(ask: _Ask, windows: Iterator[tuple[Place, Tensor]], canvas: _Canvas, batch: int) -> None:
-    batch = max(1, batch)
-    while waiting := list(islice(windows, batch)):
-        while waiting:
-            chunk = waiting[:batch]
-            try:
-                answers = ask(torch.stack([window for _, window in chunk]))
-            except torch.OutOfMemoryError as error:
-                if batch == 1:
-                    shape = "×".join(str(n) for n in chunk[0][1].shape[1:])
-                    raise UsageError(
-                        f"the GPU's memory does not hold one window of {shape} voxels; use --device cpu"
-                    ) from error
-                batch //= 2
-                _free(ask.device)
-                continue
-            for (place, _), answer in zip(chunk, answers, strict=True):
-                canvas.add(place, answer)
-            waiting = waiting[batch:]
+def _compute(engine: Engine, windows: Iterator[tuple[Place, Tensor | None]], canvas: Canvas) -> None:
+    flips = _flips(engine.plan)
+    batch = max(1, engine.plan.window.batch)
+    waiting: list[tuple[Place, Tensor]] = []
+    for place, window in windows:
+        if window is None:
+            canvas.add_background(place)
+        else:
+            waiting.append((place, window))
+        if len(waiting) >= batch:
+            for flipped in flips:
+                batch = _answer(engine, waiting, canvas, flipped, batch)
+            waiting.clear()
+        if not waiting:
+            canvas.settle(place)
+    for flipped in flips:
+        batch = _answer(engine, waiting, canvas, flipped, batch)
 
 
-def _home(device: torch.device, needed: int) -> torch.device:
-    """The GPU itself where the probabilities take at most a quarter of its free memory, else the CPU."""
+def _answer(
+    engine: Engine, waiting: list[tuple[Place, Tensor]], canvas: Canvas, flipped: tuple[int, ...], batch: int
+) -> int:
+    """Put the answers for all windows that wait on the canvas; returns the batch that the memory holds."""
+    share = 1 / len(_flips(engine.plan))
+    done = 0
+    while done < len(waiting):
+        chunk = waiting[done : done + batch]
+        try:
+            answers = _ask(engine, torch.stack([window for _, window in chunk]), flipped)
+        except torch.OutOfMemoryError as error:
+            if batch == 1:
+                shape = "×".join(str(n) for n in chunk[0][1].shape[1:])
+                raise UsageError(
+                    f"the GPU's memory does not hold one window of {shape} voxels; use --device cpu"
+                ) from error
+            batch //= 2
+            _free(engine.device)
+            continue
+        for (place, _), answer in zip(chunk, answers, strict=True):
+            canvas.add(place, answer, share)
+        done += len(chunk)
+    return batch
+
+
+def home(device: torch.device, needed: int) -> torch.device:
+    """The GPU itself where `needed` bytes take at most a quarter of its free memory, else the CPU."""
     if device.type == "cuda" and 4 * needed <= torch.cuda.mem_get_info(device)[0]:
         return device
     return torch.device("cpu")

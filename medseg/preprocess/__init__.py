@@ -7,12 +7,13 @@ the other what was done.
 from __future__ import annotations
 
 from medseg.preprocess.channels import fit_channels
-from medseg.preprocess.grid import Prepared, Trace, prepare, prepare_labels, restore, trace_of
+from medseg.preprocess.grid import Prepared, Restoration, Trace, prepare, prepare_labels, restore, trace_of
 from medseg.preprocess.normalize import NORMALIZATIONS
 
 __all__ = [
     "NORMALIZATIONS",
     "Prepared",
+    "Restoration",
     "Trace",
     "fit_channels",
     "prepare",

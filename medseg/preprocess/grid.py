@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -132,22 +131,74 @@ def restore(scores: NDArray[Any] | Tensor, trace: Trace) -> NDArray[np.uint8]:
     """
     if scores.ndim != 4 or tuple(scores.shape[1:]) != trace.prepared.shape or not 1 <= scores.shape[0] <= 255:
         raise UsageError(f"scores of shape {tuple(scores.shape)} do not fit labels on a grid of {trace.prepared.shape}")
-    out = np.empty(trace.source.shape, dtype=np.uint8)
-    labels = list(range(scores.shape[0]))
-    for slab in Resampling.between(_source_order(trace.prepared.shape, trace), trace.source.shape).slabs():
-        out[slab.rows] = winners(slab, labels, partial(_planes, scores, trace, slab))
-    return out
+    axis = trace.axes.index(0)  # along the source's first axis the result is written as it lies in memory
+    restoration = Restoration.along(trace, axis)
+    for piece in restoration.pieces:
+        i, j, k = (slice(piece.first, piece.last) if a == axis else slice(None) for a in range(3))
+        restoration.write(piece, list(range(scores.shape[0])), scores[:, i, j, k].__getitem__)
+    return restoration.labels
 
 
-def _planes(scores: NDArray[Any] | Tensor, trace: Trace, slab: Slab, label: int) -> NDArray[Any]:
-    """The scores of one label behind a slab of the source grid, in the source's axis order."""
-    axis = trace.axes.index(0)  # the prepared axis that runs along the source's first
-    first, last = slab.first, slab.last
-    if trace.flips[axis]:
-        n = trace.prepared.shape[axis]
-        first, last = n - last, n - first
-    i, j, k = (slice(first, last) if a == axis else slice(None) for a in range(3))
-    return _unordered(_as_array(scores[label, i, j, k]), trace)
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """A slab of the source grid, which needs the prepared planes first..last along the swept axis."""
+
+    first: int
+    last: int
+    slab: Slab
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Restoration:
+    """`restore` piece by piece, for scores of which only some planes exist at a time.
+
+    axis: the prepared axis along which the pieces follow each other, ascending; labels: the result
+    [I, J, K] on the source grid, complete once every piece was written.
+    """
+
+    trace: Trace
+    axis: int
+    labels: NDArray[np.uint8]
+    pieces: tuple[Piece, ...]
+
+    @classmethod
+    def along(cls, trace: Trace, axis: int) -> Restoration:
+        order = _sweep_order(trace, axis)
+        prepared = _source_order(trace.prepared.shape, trace)
+        resampling = Resampling.between(
+            _triple(prepared[a] for a in order), _triple(trace.source.shape[a] for a in order)
+        )
+        n, flipped = trace.prepared.shape[axis], trace.flips[axis]
+        pieces = [
+            Piece(n - slab.last, n - slab.first, slab) if flipped else Piece(slab.first, slab.last, slab)
+            for slab in resampling.slabs()
+        ]
+        labels = np.empty(trace.source.shape, dtype=np.uint8)
+        return cls(trace, axis, labels, tuple(reversed(pieces) if flipped else pieces))
+
+    def write(
+        self, piece: Piece, values: list[int], planes: Callable[[int], NDArray[Any] | Tensor]
+    ) -> None:  # fmt: skip
+        """Write the value among `values` that wins in every voxel of a piece; ties go to the earlier one.
+
+        planes: value -> its scores on the prepared planes piece.first..piece.last, in prepared axis order.
+        """
+        order = _sweep_order(self.trace, self.axis)
+        out = self.labels.transpose(order)
+        if len(values) == 1:
+            out[piece.slab.rows] = values[0]
+            return
+
+        def scores(value: int) -> NDArray[Any]:
+            return _unordered(_as_array(planes(value)), self.trace).transpose(order)
+
+        out[piece.slab.rows] = winners(piece.slab, values, scores)
+
+
+def _sweep_order(trace: Trace, axis: int) -> Axes:
+    """The source's axes, the one along the prepared `axis` first."""
+    first = trace.axes[axis]
+    return _triple((first, *(a for a in range(3) if a != first)))
 
 
 def _trace(source: Geometry, axes: Axes, flips: Flips, shape: Shape) -> Trace:
