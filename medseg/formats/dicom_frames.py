@@ -66,6 +66,7 @@ _STAMPS = {
 
 
 _LONGEST = 128
+_US_BYTES = 2
 # No frame is stored in less: the header of its item (PS3.5 A.4).
 _FRAME_BYTES = 8
 # Value representations that are characters (PS3.5 6.2).
@@ -170,6 +171,25 @@ def text(dataset: Dataset, keyword: str) -> str:
     return " ".join(plain.split())[:_LONGEST]
 
 
+def whole(dataset: Dataset, keyword: str) -> int:
+    """A whole number of the header (US or IS), 0 where it is missing or empty. Raises what pydicom does for others."""
+    tag = _tag_of(keyword)
+    if tag not in dataset:
+        return 0
+    element = dataset.get_item(tag)
+    if isinstance(element, RawDataElement) and (element.VR or dictionary_VR(tag)) == "US":
+        value = element.value or b""
+        if len(value) == _US_BYTES:  # as in `_plain`: the bytes are all there is to it
+            return int.from_bytes(value, "little" if element.is_little_endian else "big")
+    return int(dataset[tag].value or 0)
+
+
+def _sequence(dataset: Dataset, keyword: str) -> Sequence[Any]:
+    tag = _tag_of(keyword)
+    items: Sequence[Any] = (dataset[tag].value if tag in dataset else None) or ()
+    return items
+
+
 def _plain(dataset: Dataset, keyword: str) -> str | None:
     """The text of an element as it stands in the file, '' where there is none; None where pydicom must decode it.
 
@@ -190,13 +210,13 @@ def _says_something(dataset: Dataset) -> bool:
 
 
 def _frames(dataset: Dataset, path: Path) -> Iterator[Frame]:
-    count = int(dataset.get("NumberOfFrames") or 1)
+    count = whole(dataset, "NumberOfFrames") or 1
     if not 1 <= count <= max(1, path.stat().st_size // _FRAME_BYTES):
         raise FormatError(path, f"names {count} frames, which cannot be in a file of its size", "partial-file")
-    per_frame: Sequence[Any] = dataset.get("PerFrameFunctionalGroupsSequence") or ()
+    per_frame = _sequence(dataset, "PerFrameFunctionalGroupsSequence")
     if per_frame and len(per_frame) != count:
         raise ValueError(f"{count} frames but {len(per_frame)} descriptions of frames")
-    shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or ()), Dataset())
+    shared = next(iter(_sequence(dataset, "SharedFunctionalGroupsSequence")), Dataset())
     for number in range(count):
         # The most specific place comes first: this frame, all frames, the object itself.
         places = [*_groups(per_frame[number]), *_groups(shared)] if per_frame else []
@@ -221,7 +241,7 @@ def _frame(dataset: Dataset, path: Path, number: int, places: Sequence[Dataset])
         path=path,
         number=number,
         uid=text(dataset, "SOPInstanceUID"),
-        size=(int(dataset.Rows), int(dataset.Columns)),
+        size=(whole(dataset, "Rows"), whole(dataset, "Columns")),
         position=_numbers(places, "ImagePositionPatient", 3),
         orientation=_numbers(places, "ImageOrientationPatient", 6),
         spacing=_numbers(places, "PixelSpacing", 2) or _numbers(places, "ImagerPixelSpacing", 2),
@@ -234,9 +254,8 @@ def _frame(dataset: Dataset, path: Path, number: int, places: Sequence[Dataset])
 
 
 def _samples(dataset: Dataset) -> int:
-    return (
-        3 if text(dataset, "PhotometricInterpretation") == "PALETTE COLOR" else int(dataset.get("SamplesPerPixel") or 1)
-    )
+    coloured = text(dataset, "PhotometricInterpretation") == "PALETTE COLOR"
+    return 3 if coloured else whole(dataset, "SamplesPerPixel") or 1
 
 
 def _numbers(places: Sequence[Dataset], keyword: str, count: int) -> tuple[float, ...] | None:
