@@ -227,7 +227,8 @@ class _Objects:
         from medseg.formats.dicom_sr import report
 
         if self._segmentation is None:
-            raise UsageError("there is no segmentation that it could refer to")
+            source = self._prediction.scan.source.path
+            raise FormatError(source, "there is no segmentation that it could refer to", "no-seg")
         return report(self._source(), self._segmentation, self._measured)
 
     def _sc(self) -> Any:

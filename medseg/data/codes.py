@@ -196,8 +196,11 @@ CODES: dict[str, Advice] = {
         _MODEL, "`medseg predict` with this model would refuse the scan, for the reason given.",
         "Use a model for such scans, or leave it out."),
     "no-seg": Advice(_MODEL, "No DICOM SEG could be written beside a prediction.", "See the reason in the message."),
-    "no-rtstruct": Advice(_MODEL, "No RT structure set could be written beside a prediction.", "See the reason in the message."),
-    "no-sr": Advice(_MODEL, "No structured report could be written beside a prediction.", "See the reason in the message."),
-    "no-sc": Advice(_MODEL, "No secondary capture could be written beside a prediction.", "See the reason in the message."),
+    "no-rtstruct": Advice(
+        _MODEL, "No RT structure set could be written beside a prediction.", "See the reason in the message."),
+    "no-sr": Advice(
+        _MODEL, "No structured report could be written beside a prediction.", "See the reason in the message."),
+    "no-sc": Advice(
+        _MODEL, "No secondary capture could be written beside a prediction.", "See the reason in the message."),
     "no-preview": Advice(_MODEL, "No preview could be drawn beside a prediction.", "See the reason in the message."),
 }  # fmt: skip

@@ -34,7 +34,7 @@ _KEPT = (
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "ImageType", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "PatientPosition",
     "PositionReferenceIndicator", "LossyImageCompression", "LossyImageCompressionRatio",
-    "LossyImageCompressionMethod", "BurnedInAnnotation", "InstanceNumber",
+    "LossyImageCompressionMethod", "BurnedInAnnotation", "InstanceNumber", "BodyPartExamined", "Laterality",
 )  # fmt: skip
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
 _EMPTY = (
@@ -90,7 +90,8 @@ def _cut_down(image: Dataset) -> Dataset:
         if keyword in image:
             kept[keyword] = image[keyword]
     for keyword in _UIDS:
-        setattr(kept, keyword, UID(replacement(image[keyword].value)))
+        if image.get(keyword):
+            setattr(kept, keyword, UID(replacement(image[keyword].value)))
     for keyword in _EMPTY:
         setattr(kept, keyword, "")
     alias = hashlib.sha256(kept.StudyInstanceUID.encode()).hexdigest()[:8]

@@ -33,7 +33,7 @@ from medseg.formats.quiet import quiet
 
 # What a structure is where the task does not say: SNOMED CT's "Anatomical structure".
 _ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical structure")
-_NEEDED_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID")
+_NEEDED_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 # Attributes that an object copies from its source and that may be empty, but not missing (type 2).
 _COPIED = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
@@ -103,6 +103,13 @@ def derive(
         if deidentify:
             images = deidentified(images)
     return Derived(source, tuple(ordered.frames), tuple(images), numbers, tuple(labels), provenance)
+
+
+def require_space(derived: Derived) -> None:
+    """Raise FormatError (missing-uids) where the source names no frame of reference, in which an object has a place."""
+    if not text(derived.first, "FrameOfReferenceUID"):
+        reason = "has no FrameOfReferenceUID, to which an object with a place in the body must refer"
+        raise FormatError(derived.source.path, reason, "missing-uids")
 
 
 def save(dataset: Dataset, path: Path, derived: Derived) -> None:

@@ -66,6 +66,9 @@ def _describe(made: Dataset, derived: Derived, burned: bool) -> None:
     made.ImageComments = f"{parameters(derived)}"[:_COMMENT]
     made.BurnedInAnnotation = "YES" if burned else "NO"
     made.PatientOrientation = ""
+    if "BodyPartExamined" in derived.first:
+        made.BodyPartExamined = derived.first.BodyPartExamined
+    made.Laterality = derived.first.get("Laterality", "")
     made.ContributingEquipmentSequence = [_equipment(derived)]
 
 
@@ -90,8 +93,9 @@ def _pixels(made: Dataset, frames: Sequence[NDArray[np.uint8]]) -> None:
     coded = [_jpeg(frame) for frame in frames]
     made.NumberOfFrames = len(frames)
     made.Rows, made.Columns = frames[0].shape[:2]
-    made.PageNumberVector = list(range(1, len(frames) + 1))
-    made.FrameIncrementPointer = Tag("PageNumberVector")
+    if len(frames) > 1:
+        made.PageNumberVector = list(range(1, len(frames) + 1))
+        made.FrameIncrementPointer = Tag("PageNumberVector")
     made.SamplesPerPixel, made.PlanarConfiguration = 3, 0
     made.PhotometricInterpretation = "YBR_FULL_422"
     made.BitsAllocated = made.BitsStored = 8

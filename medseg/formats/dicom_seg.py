@@ -19,7 +19,17 @@ from medseg.core.reading import Reading
 from medseg.core.version import VERSION
 from medseg.core.volume import LabelMap
 from medseg.formats.checks import in_short
-from medseg.formats.dicom_derived import LONG, MANUFACTURER, Derived, algorithm, derive, meaning, save, task_name
+from medseg.formats.dicom_derived import (
+    LONG,
+    MANUFACTURER,
+    Derived,
+    algorithm,
+    derive,
+    meaning,
+    require_space,
+    save,
+    task_name,
+)
 from medseg.formats.quiet import quiet
 
 _SERIES_NUMBER = 300
@@ -50,6 +60,7 @@ def segmentation(derived: Derived, kind: Kind = "BINARY") -> Dataset:
     Raises FormatError (missing-uids) where the source's headers are too odd to refer to.
     """
     with quiet():
+        require_space(derived)
         frames = _in_source_order(derived)
         segments = [_segment(number, label, derived) for number, label in enumerate(derived.labels, start=1)]
         try:

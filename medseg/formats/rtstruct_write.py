@@ -25,7 +25,17 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from medseg.core.labels import Label
 from medseg.core.version import VERSION
-from medseg.formats.dicom_derived import LONG, SHORT, Derived, algorithm, meaning, new_object, parameters, task_name
+from medseg.formats.dicom_derived import (
+    LONG,
+    SHORT,
+    Derived,
+    algorithm,
+    meaning,
+    new_object,
+    parameters,
+    require_space,
+    task_name,
+)
 from medseg.formats.planes import Planes, planes_of
 from medseg.formats.quiet import quiet
 
@@ -43,9 +53,11 @@ _DESCRIPTION = 1024
 def structure_set(derived: Derived) -> Dataset:
     """The structure set object: one ROI a label, whether it was found or not.
 
-    Raises FormatError (missing-geometry) where the slices have no place in the body.
+    Raises FormatError: missing-geometry where the slices have no place in the body, missing-uids where
+    the source names no frame of reference.
     """
     with quiet():
+        require_space(derived)
         planes = planes_of(derived.frames, derived.source.path)
         made = new_object(
             derived,
