@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from medseg.core.files import write_json, write_text
+from medseg.core.measurement import NO_UNIT, Measurement
 
 MEASUREMENTS_JSON, MEASUREMENTS_CSV = "measurements.json", "measurements.csv"
+
+# Gives a table without a row its columns.
+_NOTHING = Measurement("", 0, "", 0, None, None, None, (), NO_UNIT)
 
 Rows = Mapping[str, Mapping[str, Any]]
 
@@ -28,7 +32,7 @@ def write_measurements(output: Path, scans: Iterable[tuple[str, Rows]], provenan
     `model`. Lengths are in mm, volumes in ml, values in the row's unit; what cannot be said is empty.
     """
     rows = [row for scan, measurements in scans for row in measurement_rows(scan, measurements)]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns = list(dict.fromkeys(key for row in rows for key in row)) or ["scan", *_NOTHING.plain()]
     text = io.StringIO()
     writer = csv.DictWriter(text, [*columns, "model"], restval="", lineterminator="\n")
     writer.writeheader()

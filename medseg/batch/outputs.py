@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from medseg.core.case import Finding, Prediction, Severity, Source
 from medseg.core.errors import FormatError, UsageError
@@ -21,6 +22,8 @@ PREVIEWS = "previews"
 # What --outputs may name. The label map (`nifti`) is always written: everything else is made of it.
 KINDS = ("nifti", "seg", "rtstruct", "sr", "sc", "preview")
 DEFAULT_KINDS = frozenset({"nifti", "seg", "preview"})
+# Faults of the place that outputs go to: full, or not to be written to any more.
+PLACE_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 _LABELMAPS = (".nii.gz", ".png", ".tif")
 _DICOM = {"seg": ".seg.dcm", "rtstruct": ".rtstruct.dcm", "sr": ".sr.dcm", "sc": ".sc.dcm"}
 _NAMES = {"seg": "DICOM SEG", "rtstruct": "RTSTRUCT", "sr": "DICOM SR", "sc": "secondary capture", "preview": "preview"}
@@ -46,7 +49,8 @@ class Wanted:
     """Which outputs are wanted beside the label map, and what they say of how they were made.
 
     kinds: of KINDS; provenance goes into every DICOM object; policy is what scans are read with (None:
-    the default one); deidentify: DICOM objects without what identifies the patient (PS3.15 annex E).
+    the default one); deidentify: DICOM objects without what identifies the patient (PS3.15 annex E);
+    seg_type: LABELMAP stores all labels in one frame a slice, for archives that know DICOM of 2024.
 
     Raises UsageError for a kind that there is not.
     """
@@ -55,6 +59,7 @@ class Wanted:
     provenance: Mapping[str, str]
     policy: Reading | None = None
     deidentify: bool = False
+    seg_type: Literal["BINARY", "LABELMAP"] = "BINARY"
 
     def __post_init__(self) -> None:
         unknown = sorted(self.kinds - set(KINDS))
@@ -171,6 +176,8 @@ def _attempt(kind: str, write: Callable[[], None]) -> Finding | None:
     try:
         write()
     except Exception as error:  # a good label map is worth more than a reason to throw it away
+        if isinstance(error, OSError) and error.errno in PLACE_FAULTS:
+            raise  # but no other output of this batch would fare better
         reason = error.reason if isinstance(error, FormatError) else f"{type(error).__name__}: {error}"
         values = {"because": error.code} if isinstance(error, FormatError) else {}
         return Finding(f"no-{kind}", Severity.WARNING, f"no {_NAMES[kind]}: {reason}", values)
@@ -215,7 +222,7 @@ class _Objects:
     def _seg(self) -> Any:
         from medseg.formats.dicom_seg import segmentation
 
-        self._segmentation = segmentation(self._source())
+        self._segmentation = segmentation(self._source(), self._wanted.seg_type)
         return self._segmentation
 
     def _rtstruct(self) -> Any:
