@@ -1,4 +1,4 @@
-"""A trained model as a folder: task, plan, fingerprint and provenance as JSON, weights as safetensors.
+"""A trained model as a folder: task, plan, fingerprint, calibration and provenance as JSON, weights as safetensors.
 
 Nothing in it is executable and nothing is pickled. The bundle's hash covers every file, names the
 model in all that it makes, and tells a damaged bundle from a whole one.
@@ -9,13 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.core.errors import BundleError, MedsegError
 from medseg.core.files import atomic_folder
-from medseg.core.plan import Fingerprint, Plan, fingerprint_from_plain, plan_from_plain, to_plain
+from medseg.core.plan import (
+    Fingerprint,
+    Plan,
+    calibration_from_plain,
+    fingerprint_from_plain,
+    plan_from_plain,
+    to_plain,
+)
+from medseg.core.quality import Calibration
 from medseg.core.task import DataSpec, Task, parse_task
 
 if TYPE_CHECKING:
@@ -31,8 +39,9 @@ _MANIFEST, _TASK, _PLAN, _FINGERPRINT, _PROVENANCE, _WEIGHTS = (
     "weights.safetensors",
 )
 _CONTENTS = (_TASK, _PLAN, _FINGERPRINT, _PROVENANCE, _WEIGHTS)
-# Facts about the run that made the model, not about the model: two equal models have one hash.
-_HASHED = (_TASK, _PLAN, _FINGERPRINT, _WEIGHTS)
+_CALIBRATION = "calibration.json"  # in bundles whose training had held-out cases; older ones lack it
+# Without facts about the run that made the model rather than about the model: two equal models have one hash.
+_HASHED = (_TASK, _PLAN, _FINGERPRINT, _WEIGHTS, _CALIBRATION)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +49,8 @@ class Bundle:
     """A model and all that prediction needs.
 
     state: the network's tensors by name (float32); provenance: data hash, medseg version, scores of
-    the validation cases; hash: sha256 hex over task, plan, fingerprint and weights, "" until saved.
+    the validation cases; calibration: what its predictions were worth on held-out cases, None where
+    that was not looked at; hash: sha256 hex over all but the provenance, "" until saved.
     """
 
     task: Task
@@ -49,6 +59,7 @@ class Bundle:
     state: Mapping[str, torch.Tensor]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     hash: str = ""
+    calibration: Calibration | None = None
 
     def save(self, folder: Path | str) -> Bundle:
         """Write the bundle atomically (an older one there is replaced); returns it with its hash."""
@@ -64,11 +75,14 @@ class Bundle:
             _write(temporary / _PROVENANCE, to_plain(self.provenance))
             save_file({name: value.detach().cpu().contiguous() for name, value in self.state.items()},
                       temporary / _WEIGHTS)  # fmt: skip
-            digests = {name: _digest(temporary / name) for name in _CONTENTS}
+            if self.calibration is not None:
+                _write(temporary / _CALIBRATION, to_plain(self.calibration))
+            written = (*_CONTENTS, _CALIBRATION) if self.calibration is not None else _CONTENTS
+            digests = {name: _digest(temporary / name) for name in written}
             identity = _identity(digests)
             _write(temporary / _MANIFEST, {"format": "medseg-bundle", "version": FORMAT_VERSION,
                                            "hash": identity, "files": digests})  # fmt: skip
-        return Bundle(self.task, self.plan, self.fingerprint, self.state, self.provenance, identity)
+        return replace(self, hash=identity)
 
     @classmethod
     def load(cls, folder: Path | str) -> Bundle:
@@ -81,7 +95,8 @@ class Bundle:
 
         folder = _locate(Path(folder))
         manifest = _manifest(folder)
-        for name in _CONTENTS:
+        calibrated = _CALIBRATION in manifest["files"]
+        for name in (*_CONTENTS, _CALIBRATION) if calibrated else _CONTENTS:
             if not (folder / name).is_file():
                 raise BundleError(f"{folder / name}: is missing, so this bundle is incomplete; copy it again")
             if _digest(folder / name) != manifest["files"].get(name):
@@ -94,6 +109,7 @@ class Bundle:
                 state=load_file(folder / _WEIGHTS),
                 provenance=_read(folder / _PROVENANCE),
                 hash=_identity(manifest["files"]),
+                calibration=_calibration(folder / _CALIBRATION) if calibrated else None,
             )
         except BundleError:
             raise
@@ -138,6 +154,10 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def _calibration(path: Path) -> Calibration:
+    return calibration_from_plain(_read(path), str(path))
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -158,4 +178,6 @@ def _digest(path: Path) -> str:
 
 
 def _identity(digests: Mapping[str, str]) -> str:
-    return hashlib.sha256("\n".join(f"{name} {digests[name]}" for name in _HASHED).encode()).hexdigest()
+    return hashlib.sha256(
+        "\n".join(f"{name} {digests[name]}" for name in _HASHED if name in digests).encode()
+    ).hexdigest()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 from medseg.bundle import FORMAT_VERSION, Bundle
 from medseg.core.errors import BundleError
 from medseg.core.plan import ChannelStats, Fingerprint, to_plain
+from medseg.core.quality import Calibration, Evidence, HeldOut
 from medseg.core.task import parse_task
 from medseg.nets import build
 from medseg.planning import machine, plan
@@ -90,3 +93,55 @@ def test_missing_foreign_and_newer(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "b" / "plan.json").unlink()
     with pytest.raises(BundleError, match="incomplete"):
         Bundle.load(tmp_path / "b")
+
+
+CALIBRATION = Calibration(
+    (
+        HeldOut(0.81, Evidence(0.9, {"zeta": 0.8}, {"zeta": 0.7}, {"zeta": 1.5}, {"zeta": 2})),
+        HeldOut(None, Evidence()),
+    )
+)
+
+
+def test_a_calibration_comes_back_and_belongs_to_the_models_identity(bundle: Bundle, tmp_path: Path) -> None:
+    plain = bundle.save(tmp_path / "plain")
+    saved = replace(bundle, calibration=CALIBRATION).save(tmp_path / "b")
+    loaded = Bundle.load(tmp_path / "b")
+    assert loaded.calibration == CALIBRATION == saved.calibration
+    assert loaded.hash == saved.hash != plain.hash
+    assert Bundle.load(tmp_path / "plain").calibration is None
+    other = replace(bundle, calibration=Calibration(CALIBRATION.cases[:1])).save(tmp_path / "other")
+    assert other.hash != saved.hash
+
+
+def test_a_damaged_or_missing_calibration_is_found(bundle: Bundle, tmp_path: Path) -> None:
+    replace(bundle, calibration=CALIBRATION).save(tmp_path / "b")
+    path = tmp_path / "b" / "calibration.json"
+    text = path.read_text()
+    path.write_text(text.replace("0.81", "0.98"))
+    with pytest.raises(BundleError, match=r"calibration.json: is damaged"):
+        Bundle.load(tmp_path / "b")
+    path.unlink()
+    with pytest.raises(BundleError, match="incomplete"):
+        Bundle.load(tmp_path / "b")
+
+
+def test_a_calibration_of_the_wrong_shape_is_refused_by_name(bundle: Bundle, tmp_path: Path) -> None:
+    replace(bundle, calibration=CALIBRATION).save(tmp_path / "b")
+    path, manifest = tmp_path / "b" / "calibration.json", tmp_path / "b" / "bundle.json"
+    path.write_text(json.dumps({"cases": [{"dice": "high", "evidence": {}}]}))
+    raw = json.loads(manifest.read_text())
+    raw["files"]["calibration.json"] = sha256(path.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(raw))
+    with pytest.raises(BundleError, match=r"calibration.json: cases.0.dice"):
+        Bundle.load(tmp_path / "b")
+
+
+def test_bundles_from_before_there_were_calibrations_keep_their_hash(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.save(tmp_path / "b")
+    manifest = json.loads((tmp_path / "b" / "bundle.json").read_text())
+    assert set(manifest["files"]) == {"task.json", "plan.json", "fingerprint.json", "provenance.json",
+                                      "weights.safetensors"}  # fmt: skip
+    lines = [f"{name} {manifest['files'][name]}" for name in ("task.json", "plan.json", "fingerprint.json",
+                                                               "weights.safetensors")]  # fmt: skip
+    assert manifest["hash"] == sha256("\n".join(lines).encode()).hexdigest()

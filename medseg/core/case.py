@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from medseg.core.quality import Evidence, Expected
 from medseg.core.volume import LabelMap, Volume
 
 
@@ -110,10 +111,14 @@ class Outcome:
 class Prediction:
     """A label map on the source grid, with what made it and what is odd about its input.
 
-    `confidence` is the mean winning probability over the foreground (None where nothing was found).
+    `confidence` is the mean winning probability over the foreground (None where nothing was found);
+    `expected`: how good it is likely to be, None where the bundle has no calibration to tell that
+    or nothing was found; `evidence`: what that was concluded from, None for refused scans.
     """
 
     labelmap: LabelMap
     scan: Scan
     outcome: Outcome
     confidence: float | None = None
+    expected: Expected | None = None
+    evidence: Evidence | None = None

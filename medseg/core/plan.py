@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, ClassVar, Literal
 
 from medseg.core.errors import PlanError
+from medseg.core.quality import Calibration
 
 Scheme = Literal["ct", "zscore", "unit8", "minmax"]
 
@@ -206,6 +207,12 @@ def fingerprint_from_plain(raw: Any, origin: str = "fingerprint") -> Fingerprint
     """A checked Fingerprint from plain data. Raises PlanError naming `origin` and the key."""
     fingerprint: Fingerprint = _checked(Fingerprint, raw, origin)
     return fingerprint
+
+
+def calibration_from_plain(raw: Any, origin: str = "calibration") -> Calibration:
+    """A checked Calibration from plain data. Raises PlanError naming `origin` and the key."""
+    calibration: Calibration = _checked(Calibration, raw, origin)
+    return calibration
 
 
 def override(plan: Plan, changes: Mapping[str, Any]) -> Plan:

@@ -1,7 +1,8 @@
-"""Which scans a model may answer: what it was made for, like what it has seen.
+"""Which scans a model may answer, and which of its answers a person should look at.
 
 A scan of another kind (a label map, another modality) is refused; one that differs from the training
-cases is answered, but marked for review.
+cases is answered, but marked for review. So is an answer that is implausible beside the training
+cases' labels, or of which a Dice as low as the worst held-out cases' has to be expected.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.case import Finding, Outcome, Scan, Severity, Status
+from medseg.core.case import Finding, Outcome, Prediction, Scan, Severity, Status
 from medseg.core.errors import FormatError
 from medseg.core.geometry import Geometry
 from medseg.core.plan import Fingerprint
+from medseg.core.quality import Calibration, Evidence
 from medseg.core.task import Task
 from medseg.core.volume import Volume
+from medseg.inference.calibration import LEAST, Estimator
 from medseg.preprocess import fit_channels
 
 _SAMPLE = 2_000_000  # voxels that are looked at, at most
@@ -31,6 +34,10 @@ _HU_AIR = -500.0  # everything below it is air or lung
 _HU_LOWEST = -200.0  # a CT's lowest value lies below it
 _FACTOR = 2.5  # how far outside the training cases' range spacing and extent may lie
 _IN_RANGE = 0.005  # part of the voxels that must lie in the trained structures' intensity range
+# How far outside the training's range a label's volume may lie, and its pieces outside the held-out
+# cases': of two volumes that differ by a factor of two, Dice is 2/3 at best.
+_VOLUME_FACTOR = 2.0
+_PIECES_FACTOR = 2
 _PICTURE = "image"  # the format of pictures, whose spacing is mostly unknown
 _PIXELS = (1.0, 1.0, 1.0)  # the spacing of pictures that state none
 
@@ -65,6 +72,71 @@ def in_training_units(scan: Scan, fingerprint: Fingerprint) -> Scan:
     if scan.source.format != _PICTURE or volume.geometry.spacing == _PIXELS or not _in_pixels(fingerprint):
         return scan
     return replace(scan, volume=Volume(volume.array, Geometry.from_spacing(_PIXELS, volume.geometry.shape)))
+
+
+def judge(prediction: Prediction, fingerprint: Fingerprint, estimator: Estimator) -> Prediction:
+    """The prediction with its expected Dice, marked for review where its evidence gives reason to.
+
+    Reasons, beside those it has already: implausible (see there), or a lower bound of the expected
+    Dice that is no better than those of the worst held-out cases (`Estimator.threshold`).
+    """
+    evidence, outcome = prediction.evidence, prediction.outcome
+    if evidence is None or outcome.status not in (Status.OK, Status.REVIEW):
+        return prediction
+    expected = estimator.expect(evidence)
+    picture = prediction.scan.source.format == _PICTURE
+    odd = implausible(evidence, estimator.calibration, fingerprint, picture=picture)
+    if expected is not None and estimator.threshold is not None and expected.low <= estimator.threshold:
+        odd.append(
+            f"a Dice of {expected.dice:.2f} ({expected.low:.2f} to {expected.high:.2f}) is expected, "
+            f"with a lower bound as low as the worst held-out cases' ({estimator.threshold:.2f})"
+        )
+    if odd:
+        outcome = Outcome(Status.REVIEW, "; ".join([outcome.reason, *odd] if outcome.reason else odd))
+    return replace(prediction, outcome=outcome, expected=expected)
+
+
+def implausible(
+    evidence: Evidence, calibration: Calibration, fingerprint: Fingerprint, *, picture: bool = False
+) -> list[str]:
+    """What is odd about the labels found, one sentence each.
+
+    A volume below half or above twice those of the training cases; a label in more than twice the
+    pieces of any held-out case; a label missing that every held-out case has; nothing found at all
+    where that was wrong before. Pictures, whose field of view is arbitrary, may hold any volume and
+    number.
+    """
+    held_out = [case.evidence for case in calibration.cases]
+    odd = [] if picture else [*_odd_volumes(evidence, fingerprint), *_odd_pieces(evidence, held_out)]
+    if len(held_out) >= LEAST:
+        always = set(held_out[0].volumes_ml).intersection(*(one.volumes_ml for one in held_out))
+        missing = sorted(always - set(evidence.volumes_ml))
+        if missing:
+            odd.append(f"it lacks {', '.join(missing)}, found in each of the {len(held_out)} held-out cases")
+    if not evidence.volumes_ml:
+        empty = [case for case in calibration.cases if not case.evidence.volumes_ml]
+        wrong = sum(case.dice is not None for case in empty)
+        if wrong:
+            odd.append(f"nothing was found, which was wrong in {wrong} of {len(empty)} such held-out cases")
+    return odd
+
+
+def _odd_volumes(evidence: Evidence, fingerprint: Fingerprint) -> list[str]:
+    odd = []
+    for name, volume in evidence.volumes_ml.items():
+        low, _, high = fingerprint.label_volumes_ml.get(name, (0.0, 0.0, 0.0))
+        if high > 0 and not low / _VOLUME_FACTOR <= volume <= high * _VOLUME_FACTOR:
+            odd.append(f"its {name} of {volume:.4g} ml is far outside the training cases' ({low:.4g}…{high:.4g} ml)")
+    return odd
+
+
+def _odd_pieces(evidence: Evidence, held_out: Sequence[Evidence]) -> list[str]:
+    odd = []
+    for name, pieces in evidence.pieces.items():
+        known = [one.pieces[name] for one in held_out if name in one.pieces]
+        if len(known) >= LEAST and pieces > _PIECES_FACTOR * max(known):
+            odd.append(f"its {name} lies in {pieces} pieces, in the held-out cases in {max(known)} at most")
+    return odd
 
 
 # ---- refused --------------------------------------------------------------------------------

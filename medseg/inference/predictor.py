@@ -10,10 +10,13 @@ from torch import Tensor
 from medseg.bundle import Bundle
 from medseg.core.case import Prediction, Scan, Status
 from medseg.core.labels import mirrored_values
+from medseg.core.quality import Calibration
 from medseg.core.volume import LabelMap, Volume
+from medseg.inference.calibration import Estimator
 from medseg.inference.device import precision, resolve_device
-from medseg.inference.gate import check_scan, in_training_units
+from medseg.inference.gate import check_scan, in_training_units, judge
 from medseg.inference.postprocess import postprocess
+from medseg.inference.quality import evidence_of
 from medseg.inference.slabs import Segmented, segment
 from medseg.inference.window import Engine, sliding_window
 from medseg.preprocess import fit_channels, prepare
@@ -33,6 +36,7 @@ class Predictor:
         self._network = bundle.network().to(self.device).eval()
         self._labels = bundle.task.label_table()
         self._mirror = mirrored_values(self._labels)
+        self._estimator = Estimator(bundle.calibration or Calibration())
 
     def predict(self, scan: Scan) -> Prediction:
         """The label map on the scan's own grid; empty where the outcome is refused, which says why.
@@ -48,7 +52,10 @@ class Predictor:
         measured = in_training_units(scan, self.bundle.fingerprint)
         found = self._segment(fit_channels(measured, task).volume)
         labelmap = LabelMap(found.labels, geometry, self._labels)
-        return Prediction(postprocess(labelmap, task), scan, outcome, found.confidence)
+        final = postprocess(labelmap, task)
+        evidence = evidence_of(found.certainty, final, self.bundle.plan.spacing)
+        prediction = Prediction(final, scan, outcome, found.certainty.confidence, evidence=evidence)
+        return judge(prediction, self.bundle.fingerprint, self._estimator)
 
     def predict_array(self, array: NDArray[np.float32]) -> Tensor:
         """Probabilities [L, I, J, K] (float32, on the CPU) of a prepared image [C, I, J, K]."""
@@ -59,14 +66,3 @@ class Predictor:
         prepared = prepare(volume, self.bundle.plan)
         engine = Engine(self._network, self.bundle.plan, self.device, self.precision, tuple(self._mirror))
         return segment(engine, torch.from_numpy(prepared.array), prepared.trace)
-
-
-def mean_winning_probability(probabilities: Tensor) -> float | None:
-    """Mean probability of the winning label over the voxels where one wins [L, I, J, K]; None without any."""
-    total, count = 0.0, 0
-    for slab in probabilities.unbind(dim=1):  # slice by slice: no second volume in memory
-        best, winner = slab.max(dim=0)
-        found = winner > 0
-        total += float(best[found].sum(dtype=torch.float64))
-        count += int(found.sum())
-    return total / count if count else None

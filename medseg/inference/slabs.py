@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medseg.inference.cells import Cells, Cuts
+from medseg.inference.quality import Certainty, QualityStatistics
 from medseg.inference.window import Answer, Axis, Engine, Place, axes_of, cover, home, window_weights
 from medseg.preprocess import Restoration, Trace
 
@@ -31,13 +32,10 @@ _CANNOT_WIN = 0.999
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segmented:
-    """Values [I, J, K] uint8 on the scan's own grid, and the mean winning probability over the foreground.
-
-    confidence: on the prepared grid, over the voxels where a label wins; None where none does.
-    """
+    """Values [I, J, K] uint8 on the scan's own grid, and how sure the network was of them on the prepared one."""
 
     labels: NDArray[np.uint8]
-    confidence: float | None
+    certainty: Certainty
 
 
 def segment(engine: Engine, image: Tensor, trace: Trace) -> Segmented:
@@ -108,7 +106,7 @@ class _Slabs:
         self._kept = 0  # layers of blocks that were dropped
         self._written = 0  # pieces of the source grid that are done
         self._peaks: dict[int, Tensor] = {}  # layer -> highest probability of each label [L]
-        self._sum, self._count = 0.0, 0
+        self._statistics = QualityStatistics()
 
     def add(self, place: Place, answer: Answer, share: float) -> None:
         """Add the answer of the window at `place`, block by block."""
@@ -128,7 +126,7 @@ class _Slabs:
     def finish(self) -> Segmented:
         """Close and use the rest."""
         self._settle(self.axes[self.sweep].size)
-        return Segmented(self.restoration.labels, self._sum / self._count if self._count else None)
+        return Segmented(self.restoration.labels, self._statistics.finish())
 
     def _blocks(self, place: Place) -> list[tuple[Place, tuple[slice, ...], tuple[slice, ...]]]:
         """Blocks that a window touches, the part of each, and where that part lies in the window."""
@@ -164,7 +162,7 @@ class _Slabs:
         return [(i, j, k) for i, j, k in product(*numbers)]
 
     def _close(self, layer: int) -> None:
-        """Make probabilities of what added up in a layer, and count the winners."""
+        """Make probabilities of what added up in a layer, and see how sure they are."""
         peaks = torch.zeros(self.cells.labels, device=self.cells.device)
         for block in self._layer(layer):
             i, j, k = (
@@ -172,10 +170,7 @@ class _Slabs:
                 for axis, cuts, n in zip(self.axes, self.cells.cuts, block, strict=True)
             )
             found = self.cells.close_block(block, i[:, None, None] * j[:, None] * k)
-            best, winner = found.max(dim=0)
-            chosen = best[winner > 0]
-            self._sum += float(chosen.sum(dtype=torch.float64))
-            self._count += chosen.numel()
+            self._statistics.add(found)
             peaks = torch.maximum(peaks, found.amax(dim=(1, 2, 3)))
         self._peaks[layer] = peaks
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from medseg.bundle import Bundle
 from medseg.core.case import Case, Status
 from medseg.core.events import Listener, Progress
+from medseg.core.quality import Calibration, Evidence, HeldOut
 from medseg.core.report import Report
 from medseg.core.task import Task
 from medseg.core.volume import LabelMap
@@ -28,11 +29,12 @@ PREDICTIONS, PICTURES = "predictions", "pictures"
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One scored case: the case, its figures, and where its label map lies."""
+    """One scored case: the case, its figures, where its label map lies, and what the prediction showed of itself."""
 
     case: Case
     scores: CaseScores
     prediction: Path
+    evidence: Evidence | None = None
 
 
 def score_cases(
@@ -45,6 +47,13 @@ def score_cases(
         scored.append(_score_one(predictor, case, task, folder / PREDICTIONS))
     listener(Progress("score", len(cases), len(cases)))
     return scored
+
+
+def calibration_of(scored: Sequence[Scored]) -> Calibration:
+    """What a bundle keeps of its held-out cases: evidence and Dice, sorted by it, without their names."""
+    known = [(s.scores.mean_dice, s.evidence) for s in scored if s.evidence is not None]
+    cases = [HeldOut(None if dice is None else round(dice, 6), evidence) for dice, evidence in known]
+    return Calibration(tuple(sorted(cases, key=lambda case: (case.dice is None, case.dice or 0.0))))
 
 
 def write_run_report(
@@ -65,7 +74,7 @@ def _score_one(predictor: Predictor, case: Case, task: Task, folder: Path) -> Sc
     scores = score_case(case.id, prediction.labelmap, reference, task.label_table())
     outcome = prediction.outcome
     doubt = "" if outcome.status is Status.OK else f"{outcome.status}: {outcome.reason}"
-    return Scored(case, replace(scores, outcome=doubt), path)
+    return Scored(case, replace(scores, outcome=doubt), path, prediction.evidence)
 
 
 def _pictures(scored: Sequence[Scored], task: Task, folder: Path) -> list[Picture]:

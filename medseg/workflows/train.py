@@ -89,7 +89,7 @@ def train(
     clock = _clock(preparation.plan, options, started)
     fitted = _fit(preparation, options, clock, listener)
     bundle = _save_bundle(preparation, fitted)
-    report = _score(preparation, bundle, options.device, listener)
+    report, bundle = _score(preparation, bundle, options.device, listener)
     shutil.rmtree(folder / CACHE, ignore_errors=True)
     seconds = clock.elapsed()
     write_json(folder / TRAINING, {"steps": fitted.steps, "epochs": fitted.epochs, "seconds": round(seconds, 1),
@@ -259,17 +259,24 @@ def _scored_names(preparation: Preparation) -> tuple[str, ...]:
     return preparation.split.test or preparation.split.validation
 
 
-def _score(preparation: Preparation, bundle: Bundle, device: str, listener: Listener) -> Report:
+def _score(preparation: Preparation, bundle: Bundle, device: str, listener: Listener) -> tuple[Report, Bundle]:
+    """The report on the held-out cases, and the bundle that has learnt from them what its predictions are worth."""
     from medseg.inference import Predictor
-    from medseg.workflows.scoring import score_cases, write_run_report
+    from medseg.inference.calibration import Estimator, explain
+    from medseg.workflows.scoring import calibration_of, score_cases, write_run_report
 
-    split = preparation.split
+    split, folder = preparation.split, preparation.folder
     cases = [preparation.cases[name] for name in _scored_names(preparation)]
-    scored = score_cases(Predictor(bundle, device), cases, preparation.task, preparation.folder, listener)
+    scored = score_cases(Predictor(bundle, device), cases, preparation.task, folder, listener)
+    calibration = calibration_of(scored)
+    bundle = replace(bundle, calibration=calibration).save(folder / "bundle")
+    promise = explain(Estimator(calibration))
+    listener(Message(promise))
     context = {
         "task": preparation.task.name,
         "training cases": len(split.train),
         "validation cases": len(split.validation),
         "test cases": len(split.test),
+        "review": promise,
     }
-    return write_run_report(scored, bundle, preparation.folder, "test" if split.test else "validation", context)
+    return write_run_report(scored, bundle, folder, "test" if split.test else "validation", context), bundle

@@ -16,7 +16,6 @@ from medseg.core.plan import ChannelStats, Fingerprint, NetworkSpec, Normalizati
 from medseg.core.task import parse_task
 from medseg.core.volume import Volume
 from medseg.inference import Predictor
-from medseg.inference.predictor import mean_winning_probability
 from medseg.nets import build
 
 TASK = parse_task(
@@ -104,9 +103,3 @@ def test_read_only_arrays_are_predicted_too() -> None:
     array = np.zeros((1, 8, 8, 4), dtype=np.float32)
     array.setflags(write=False)
     assert predictor.predict_array(array).shape == (2, 8, 8, 4)
-
-
-def test_confidence_is_none_where_nothing_was_found() -> None:
-    background = torch.tensor([0.9, 0.1]).reshape(2, 1, 1, 1).expand(2, 3, 3, 3)
-    assert mean_winning_probability(background) is None
-    assert mean_winning_probability(background.flip(0)) == pytest.approx(0.9)

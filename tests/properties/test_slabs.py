@@ -16,7 +16,7 @@ from torch import Tensor
 from medseg.core.geometry import Geometry
 from medseg.core.plan import AugmentSpec, NetworkSpec, Normalization, Plan, WindowSpec
 from medseg.inference import slabs
-from medseg.inference.predictor import mean_winning_probability
+from medseg.inference.quality import QualityStatistics
 from medseg.inference.slabs import segment
 from medseg.inference.window import Engine, sliding_window
 from medseg.preprocess import restore, trace_of
@@ -85,8 +85,10 @@ def test_slabs_give_what_the_whole_volume_gives(
     expected = restore(whole, trace)
     assert found.labels.shape == geometry.shape and found.labels.dtype == np.uint8
     assert_same_but_for_ties(found.labels, expected, whole, lambda scores: restore(scores, trace))
-    confidence = mean_winning_probability(whole)
-    assert found.confidence == (None if confidence is None else pytest.approx(confidence, abs=1e-4))
+    statistics = QualityStatistics()
+    statistics.add(whole)
+    # Of its figures the one that does not depend on which of two level labels wins.
+    assert found.certainty.confidence == pytest.approx(statistics.finish().confidence, abs=1e-4)
 
 
 def assert_same_but_for_ties(
