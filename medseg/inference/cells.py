@@ -39,14 +39,13 @@ class Cells:
 
     def __init__(self, cuts: Cuts, labels: int, device: torch.device, budget: int | None = None) -> None:
         self.cuts, self.labels, self.device, self.budget = cuts, labels, device, budget
-        self._held: OrderedDict[Place, Tensor] = OrderedDict()
-        self._bytes = 0
+        self._held: OrderedDict[Place, Tensor] = OrderedDict()  # by last use; each at the start of a buffer
+        self._size = labels * prod(int(max(np.diff(axis))) for axis in cuts)  # of a buffer, and of a slot
+        self._buffers: list[Tensor] = []  # free ones
+        self._file: FileIO | None = None
         self._slots: dict[Place, int] = {}
         self._free: list[int] = []
-        self._slot_bytes = 4 * labels * prod(max(np.diff(axis)) for axis in cuts)
         self._slots_made = 0
-        self._file: FileIO | None = None
-        self._closed: set[Place] = set()
 
     def shape(self, place: Place) -> Place:
         """Voxels of a block along I, J, K."""
@@ -55,28 +54,27 @@ class Cells:
 
     def open(self, place: Place) -> Tensor:
         """An open block to add to, as a view [L, i, j, k]; zero when it is new."""
-        block = self._take(place)
-        if block is None:
-            block = torch.zeros((*self.shape(place), self.labels), device=self.device)
-        self._hold(place, block)
-        return block.permute(3, 0, 1, 2)
+        known = place in self._held or place in self._slots
+        block = self._load(place)
+        if not known:
+            block.zero_()
+        return block.view(*self.shape(place), self.labels).permute(3, 0, 1, 2)
 
     def close_block(self, place: Place, total: Tensor) -> Tensor:
         """Divide an open block by `total` [i, j, k]; returns it [L, i, j, k]."""
-        given = self._take(place)
-        if given is None:
-            given = torch.zeros((*self.shape(place), self.labels), device=self.device)
-        block = given.permute(3, 0, 1, 2) / total
-        block = block.contiguous()
-        self._closed.add(place)
-        self._hold(place, block)
-        return block
+        given = self.open(place)
+        self._held.pop(place)
+        closed = self._buffer(place).view(self.labels, *self.shape(place))
+        torch.div(given, total, out=closed)
+        self._buffers.append(_whole(given))
+        self._held[place] = closed.view(-1)
+        return closed
 
     def read(self, place: Place, label: int) -> NDArray[np.float32]:
         """The probabilities of one label in a closed block [i, j, k]."""
         held = self._held.get(place)
         if held is not None:
-            array: NDArray[np.float32] = held[label].cpu().numpy()
+            array: NDArray[np.float32] = held.view(self.labels, *self.shape(place))[label].cpu().numpy()
             return array
         out = np.empty(self.shape(place), dtype=np.float32)
         self._read(self._slots[place], label * out.nbytes, out)
@@ -86,15 +84,14 @@ class Cells:
         """Forget a block."""
         held = self._held.pop(place, None)
         if held is not None:
-            self._bytes -= held.numel() * 4
-        slot = self._slots.pop(place, None)
-        if slot is not None:
-            self._free.append(slot)
-        self._closed.discard(place)
+            self._buffers.append(_whole(held))
+        if place in self._slots:
+            self._free.append(self._slots.pop(place))
 
     def clear(self) -> None:
         """Forget everything and give the disk space back."""
         self._held.clear()
+        self._buffers.clear()
         self._slots.clear()
         if self._file is not None:
             self._file.close()
@@ -102,35 +99,36 @@ class Cells:
 
     # ---- memory and file --------------------------------------------------------------------
 
-    def _take(self, place: Place) -> Tensor | None:
-        held = self._held.pop(place, None)
-        if held is not None:
-            self._bytes -= held.numel() * 4
-            return held
+    def _load(self, place: Place) -> Tensor:
+        """A block in memory, its numbers [n], as the last one used."""
+        if place in self._held:
+            self._held.move_to_end(place)
+            return self._held[place]
+        block = self._buffer(place)
         slot = self._slots.pop(place, None)
-        if slot is None:
-            return None
-        out = np.empty((*self.shape(place), self.labels), dtype=np.float32)
-        self._read(slot, 0, out)
-        self._free.append(slot)
-        return torch.from_numpy(out)
-
-    def _hold(self, place: Place, block: Tensor) -> None:
-        """Keep a block in memory as the last one used; others go to the file where there is no room."""
-        size = block.numel() * 4
-        while self.budget is not None and self._held and self._bytes + size > self.budget:
-            self._evict()
+        if slot is not None:
+            self._read(slot, 0, block.numpy())
+            self._free.append(slot)
         self._held[place] = block
-        self._bytes += size
+        return block
+
+    def _buffer(self, place: Place) -> Tensor:
+        """Room for a block [n]; where the budget is used up, another block goes to the file for it."""
+        full = self.budget is not None and 4 * self._size * (len(self._held) + 1) > self.budget
+        if full and self._held and not self._buffers:
+            self._evict()
+        # Buffers of one size, used again and again: what comes and goes in all sizes would tear memory to pieces.
+        whole = self._buffers.pop() if self._buffers else torch.empty(self._size, device=self.device)
+        return whole[: self.labels * prod(self.shape(place))]
 
     def _evict(self) -> None:
         place, block = self._held.popitem(last=False)
-        self._bytes -= block.numel() * 4
-        slot = self._free.pop() if self._free else self._new_slot()
+        slot = self._free.pop() if self._free else self._slots_made
+        self._slots_made = max(self._slots_made, slot + 1)
         try:
             if self._file is None:
                 self._file = _scratch()
-            self._file.seek(slot * self._slot_bytes)
+            self._file.seek(4 * self._size * slot)
             rest = block.numpy().data.cast("B")
             while rest:
                 rest = rest[self._file.write(rest) :]
@@ -140,20 +138,23 @@ class Cells:
                 f"{_folder()}"
             ) from error
         self._slots[place] = slot
-
-    def _new_slot(self) -> int:
-        self._slots_made += 1
-        return self._slots_made - 1
+        self._buffers.append(_whole(block))
 
     def _read(self, slot: int, offset: int, out: NDArray[np.float32]) -> None:
         file = cast(FileIO, self._file)  # there is one, for what has a slot was written
-        file.seek(slot * self._slot_bytes + offset)
+        file.seek(4 * self._size * slot + offset)
         rest = out.data.cast("B")
         while rest:
             count = file.readinto(rest)
             if not count:
                 raise UsageError("the scratch file of this prediction ended too early; predict this scan again")
             rest = rest[count:]
+
+
+def _whole(block: Tensor) -> Tensor:
+    """The buffer at whose start a block lies."""
+    buffer = torch.empty(0, device=block.device)
+    return buffer.set_(block.untyped_storage())
 
 
 def _folder() -> str:

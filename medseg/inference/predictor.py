@@ -15,6 +15,7 @@ from medseg.core.volume import LabelMap, Volume
 from medseg.inference.calibration import Estimator
 from medseg.inference.device import precision, resolve_device
 from medseg.inference.gate import check_scan, in_training_units, judge
+from medseg.inference.heads import split_head
 from medseg.inference.postprocess import postprocess
 from medseg.inference.quality import evidence_of
 from medseg.inference.slabs import Segmented, segment
@@ -33,7 +34,7 @@ class Predictor:
         self.bundle = bundle
         self.device = resolve_device(device)
         self.precision = precision(bundle.plan, self.device)
-        self._network = bundle.network().to(self.device).eval()
+        self._network, self._head = split_head(bundle.network().to(self.device).eval())
         self._labels = bundle.task.label_table()
         self._mirror = mirrored_values(self._labels)
         self._estimator = Estimator(bundle.calibration or Calibration())
@@ -60,9 +61,11 @@ class Predictor:
     def predict_array(self, array: NDArray[np.float32]) -> Tensor:
         """Probabilities [L, I, J, K] (float32, on the CPU) of a prepared image [C, I, J, K]."""
         image = torch.from_numpy(np.require(array, requirements=["C", "W"]))
-        return sliding_window(self._network, image, self.bundle.plan, self.device, self.precision, self._mirror)
+        network = self._network if self._head is None else torch.nn.Sequential(self._network, self._head)
+        return sliding_window(network, image, self.bundle.plan, self.device, self.precision, self._mirror)
 
     def _segment(self, volume: Volume) -> Segmented:
         prepared = prepare(volume, self.bundle.plan)
-        engine = Engine(self._network, self.bundle.plan, self.device, self.precision, tuple(self._mirror))
+        mirror = tuple(self._mirror)
+        engine = Engine(self._network, self.bundle.plan, self.device, self.precision, mirror, self._head)
         return segment(engine, torch.from_numpy(prepared.array), prepared.trace)

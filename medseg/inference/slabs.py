@@ -23,8 +23,8 @@ from medseg.inference.window import Answer, Axis, Engine, Place, axes_of, cover,
 from medseg.preprocess import Restoration, Trace
 
 # What of the open probabilities stays in memory, and how large one block of them is at most.
-HELD_BYTES = 64 * 2**20
-_CELL_BYTES = 8 * 2**20
+HELD_BYTES = 48 * 2**20
+_CELL_BYTES = 4 * 2**20
 # The winner of L labels has at least 1/L. A label that stays below that everywhere in reach cannot win,
 # so it is not interpolated; the rest is for rounding.
 _CANNOT_WIN = 0.999

@@ -61,13 +61,18 @@ def sliding_window(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Engine:
-    """A network and how it is asked: the arguments of `sliding_window`, which explains them."""
+    """A network and how it is asked: the arguments of `sliding_window`, which explains them.
+
+    head: where given, the network's last layer, which works voxel by voxel: `network` then gives the
+    features [B, F, *patch] before it, and the logits of all labels never exist for a whole window.
+    """
 
     network: Network
     plan: Plan
     device: torch.device
     precision: torch.dtype | None = None
     mirror: tuple[int, ...] | None = None
+    head: Network | None = None
 
 
 class Canvas(Protocol):
@@ -203,17 +208,24 @@ class _Whole:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """What the network said of one window: logits [L, I, J, K] in its own precision, as the scan lies.
+    """What the network said of one window, in its own precision, as the scan lies.
 
-    exchange: the label that each label becomes, where the window was shown with left and right exchanged.
+    raw: logits [L, I, J, K], or features [F, I, J, K] where the engine has a head; exchange: the label
+    that each label becomes, where the window was shown with left and right exchanged.
     """
 
-    logits: Tensor
+    raw: Tensor
+    engine: Engine
     exchange: tuple[int, ...] | None = None
 
     def probabilities(self, part: tuple[slice, ...]) -> Tensor:
         """Softmax over the labels [L, i, j, k] in a part of the window, float32."""
-        found = torch.softmax(self.logits[:, *part].float(), dim=0)
+        logits = self.raw[:, *part]
+        if self.engine.head is not None:
+            flat = self.engine.plan.ndim == 2
+            answered = self.engine.head(logits[None, ..., 0] if flat else logits[None])[0]
+            logits = answered[..., None] if flat else answered
+        found = torch.softmax(logits.float(), dim=0)
         return found if self.exchange is None else found[list(self.exchange)]
 
 
@@ -222,13 +234,13 @@ def _ask(engine: Engine, windows: Tensor, flipped: tuple[int, ...]) -> list[Answ
     plan, dims = engine.plan, [axis + 2 for axis in flipped]
     windows = windows.to(engine.device)
     x = windows.flip(dims) if dims else windows
-    logits = engine.network(x) if plan.ndim == 3 else engine.network(x[..., 0])[..., None]
+    raw = engine.network(x) if plan.ndim == 3 else engine.network(x[..., 0])[..., None]
     if dims:
-        logits = logits.flip(dims)
+        raw = raw.flip(dims)
     exchange = None
     if engine.mirror is not None and plan.augment.lateral in flipped:
         exchange = engine.mirror[: plan.network.out_channels]
-    return [Answer(one, exchange) for one in logits]
+    return [Answer(one, engine, exchange) for one in raw]
 
 
 def _flips(plan: Plan) -> tuple[tuple[int, ...], ...]:

@@ -1,0 +1,38 @@
+"""Every network comes apart into features and a last layer that works voxel by voxel."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from medseg.core.plan import NetworkSpec
+from medseg.inference.heads import split_head
+from medseg.nets import NETWORKS, build, smallest
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_features_and_head_are_the_network(name: str, ndim: int) -> None:
+    ones, twos = (1,) * ndim, (2,) * ndim
+    planned = name == "unet"
+    spec = NetworkSpec(name, 3 if ndim == 3 else 2, 1, 5, (4, 8), (ones, twos), ((3,) * ndim,) * 2, "batch")
+    spec = replace(spec, deep_supervision=planned)
+    network = build(spec).eval()
+    x = torch.randn(1, 1, *(2 * n if planned else n for n in smallest(spec)))
+    with torch.inference_mode():
+        expected = network(x)
+        body, head = split_head(network)
+        assert head is not None
+        features = body(x)
+        assert features.shape[1] != 5
+        torch.testing.assert_close(head(features), expected)
+        part = features[:, :, 1:2, :1]
+        torch.testing.assert_close(head(part), expected[:, :, 1:2, :1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_network_without_such_a_layer_stays_whole() -> None:
+    network = nn.Sequential(nn.Conv3d(1, 2, 3))
+    assert split_head(network) == (network, None)
