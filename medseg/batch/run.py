@@ -1,156 +1,211 @@
-"""A night of scans: each one isolated, the next one read while this one is computed."""
+"""A night of scans: none lost, none twice, whatever happens to one of them or to this process."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import shutil
+import signal
+import threading
 import time
-import traceback
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from medseg.batch.outputs import Targets, Wanted, remove_half_files, remove_outputs, targets_of, write_outputs
-from medseg.batch.results import BatchResult, ScanResult, previous_outputs, printable, write_results
-from medseg.core.case import Finding, Prediction, Scan, Severity, Source, Status
-from medseg.core.errors import FormatError, MedsegError, UsageError
-from medseg.core.events import Listener, Message, Progress
+from medseg.batch.driver import Driver
+from medseg.batch.ledger import Ledger, LedgerError, State
+from medseg.batch.outputs import DEFAULT_KINDS, Wanted, remove_half_files, targets_of
+from medseg.batch.plan import Question
+from medseg.batch.results import BatchResult, previous_outputs
+from medseg.batch.segment import PRIVATE, ScanPredictor, Setup
+from medseg.batch.watch import Arrivals, snapshot
+from medseg.core.case import Source
+from medseg.core.errors import UsageError
+from medseg.core.events import Listener, Message
 from medseg.core.identifiers import Identifiers
-from medseg.core.reading import Reading, refused_by_all
+from medseg.executors import open_executor
+from medseg.executors.contract import Executor as Workers
+from medseg.executors.contract import Limits
 
 if TYPE_CHECKING:
     from medseg.bundle import Bundle
 
-# A scan with one of these is broken; with any other code it is whole, but nothing to be segmented.
-_BROKEN = frozenset({"unreadable", "partial-file"})
 UNPACKED = ".medseg-unpacked"
-_STOPPED = "stopped before this scan was done"
-
-
-class ScanPredictor(Protocol):
-    """What a batch needs of `medseg.inference.Predictor`."""
-
-    @property
-    def bundle(self) -> Bundle: ...
-
-    def predict(self, scan: Scan) -> Prediction: ...
+_LOOKS = 4  # at a folder that is watched, in the time that a series must be quiet
+_LONGEST_SLEEP = 10.0  # seconds between two looks
 
 
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
-    """seg: DICOM SEG for DICOM scans; previews: a picture a scan; tracebacks: report those of failed scans.
+    """How a folder is segmented.
 
-    keep_identifiers: patients' names and ids, as DICOM headers tell them, stay in file names and results.csv.
+    kinds: outputs, of `medseg.batch.outputs.KINDS`; deidentify: DICOM outputs without patient; tracebacks:
+    report those of failed scans; keep_identifiers: patients' names and ids, as DICOM headers tell them,
+    stay in file names and results.csv; retry: ends of earlier runs that are tried again; executor: a
+    name of `medseg.executors.EXECUTORS`; limits: for it; quiet_for: watch the folder and take series
+    that did not change for so many seconds; answers: what else answers depend on (flips, overlap), so
+    that others make earlier ones stale.
     """
 
-    seg: bool = True
-    previews: bool = True
+    kinds: frozenset[str] = DEFAULT_KINDS
+    deidentify: bool = False
     tracebacks: bool = False
     keep_identifiers: bool = False
+    retry: frozenset[State] = frozenset()
+    executor: str = "serial"
+    limits: Limits = field(default_factory=Limits)
+    quiet_for: float | None = None
+    answers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def hash(self) -> str:
+        """Hex digest of all that answers depend on."""
+        told = {**self.answers, "kinds": sorted(self.kinds), "deidentify": self.deidentify}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What stays the same for all scans of one run."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """A bundle, and what loads its predictor in a worker (picklable, unless the executor is serial)."""
 
-    predictor: ScanPredictor
-    sources: Sequence[Source]
-    root: Path
-    output: Path
-    targets: dict[str, Targets]
-    earlier: frozenset[str]
-    wanted: Wanted
-    listener: Listener
-    tracebacks: bool
-    identifiers: Identifiers
+    bundle: Bundle
+    load: Callable[[], ScanPredictor]
 
 
 def predict_folder(
-    scans: Path, predictor: ScanPredictor, output: Path, options: BatchOptions, listener: Listener
+    scans: Path, model: Model | ScanPredictor, output: Path, options: BatchOptions, listener: Listener
 ) -> BatchResult:
     """Segment every scan below `scans` into `output`; one row per scan in results.csv.
 
-    A scan that cannot be segmented becomes a row with the reason and never stops the others.
-    results.csv is rewritten after every scan; an interrupt (Ctrl-C) finishes it and is raised again.
+    A scan that cannot be segmented becomes a row with the reason and never stops the others. What the
+    ledger in `output` knows as done, from the same files, bundle and options, is not done again. An
+    interrupt (Ctrl-C, SIGTERM) finishes ledger and results.csv and is raised as KeyboardInterrupt; with
+    `quiet_for` it is the only end.
 
-    Raises UsageError where there is no scan, or `output` would overwrite one.
+    Raises UsageError where there is no scan, `output` would overwrite one or belongs to a batch that is
+    running, LedgerError or BatchStoppedError where `output` cannot be written to any more, or the scans went.
     """
-    try:
-        return _predict_folder(scans, predictor, output, options, listener)
-    finally:
-        shutil.rmtree(output / UNPACKED, ignore_errors=True)
+    if not isinstance(model, Model):
+        predictor = model
+        model = Model(predictor.bundle, lambda: predictor)
+    with _private_modes(), _terminated_as_interrupted():
+        try:
+            return _predict_folder(scans, model, output, options, listener)
+        finally:
+            shutil.rmtree(output / UNPACKED, ignore_errors=True)
 
 
-def _predict_folder(
-    scans: Path, predictor: ScanPredictor, output: Path, options: BatchOptions, listener: Listener
-) -> BatchResult:
+def _predict_folder(scans: Path, model: Model, output: Path, options: BatchOptions, listener: Listener) -> BatchResult:
     shutil.rmtree(output / UNPACKED, ignore_errors=True)  # of a run that was killed
-    sources = find_scans(scans, output, options.keep_identifiers)
-    known = {word for source in sources for word in source.identifiers}
-    bundle = predictor.bundle
-    labels = tuple(label.name for label in bundle.task.label_table())
-    run = _Run(
-        predictor=predictor,
-        sources=sources,
-        root=scans if scans.is_dir() else scans.parent,
-        output=output,
-        targets=targets_of(sources, output),
-        earlier=frozenset(previous_outputs(output)),
-        wanted=Wanted(
-            frozenset(kind for kind, on in (("seg", options.seg), ("preview", options.previews)) if on),
-            {"model": bundle.hash, "task": bundle.task.name},
-            bundle.task.reading,
-        ),
-        listener=listener,
-        tracebacks=options.tracebacks,
-        identifiers=Identifiers() if options.keep_identifiers else Identifiers.of(known),
-    )
-    output.mkdir(parents=True, exist_ok=True)
-    remove_half_files(output)
-    rows: list[ScanResult] = []
-
-    def result() -> BatchResult:
-        return BatchResult(tuple(rows), labels, bundle.hash, output)
-
-    reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="medseg-reader")
+    watching = options.quiet_for is not None
+    sources = [] if watching else find_scans(scans, output, options.keep_identifiers)
+    check_targets(sources, output)
+    if watching:
+        _check_folders(scans, output)
+    earlier = frozenset(previous_outputs(output))
+    bundle = model.bundle
+    provenance = {"model": bundle.hash, "task": bundle.task.name}
+    wanted = Wanted(options.kinds, provenance, bundle.task.reading, options.deidentify)
+    ledger = _opened(output)
     try:
-        _tell(listener, rows, len(sources), 0.0)
-        started = time.monotonic()
-        reading = _read_later(run, reader, 0)
-        for place, source in enumerate(sources):
-            current, reading = reading, _read_later(run, reader, place + 1)
-            rows.append(_one_scan(run, source, current))
-            write_results(result())
-            _tell(listener, rows, len(sources), time.monotonic() - started)
-    except KeyboardInterrupt:
-        rows += [_row(run, source, Status.FAILED, _STOPPED) for source in sources[len(rows) :]]
-        write_results(result())
-        raise
+        if ledger.warning:
+            listener(Message(ledger.warning, "warning"))
+        remove_half_files(output)
+        setup = Setup(model.load, wanted, output, options.tracebacks)
+        driver = Driver(ledger, listener, bundle.task.label_names, bundle.hash, earlier)
+        with open_executor(options.executor, setup, options.limits) as workers, driver:
+            batch = _Batch(scans, model, output, options, driver, workers)
+            if options.quiet_for is None:
+                driver.done(sources, batch.question(sources), workers)
+            else:
+                batch.watch(options.quiet_for)
+        return driver.result()
     finally:
-        reader.shutdown(wait=False, cancel_futures=True)
-    return result()
+        remove_half_files(output)  # of workers that were stopped
+        ledger.close()
 
 
-def find_scans(scans: Path, output: Path, keep_identifiers: bool = False) -> list[Source]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Batch:
+    """A batch under way: what was asked for, who notes it down and who does it."""
+
+    scans: Path
+    model: Model
+    output: Path
+    options: BatchOptions
+    driver: Driver
+    workers: Workers
+
+    def question(self, sources: Sequence[Source]) -> Question:
+        known = {word for source in sources for word in source.identifiers}
+        return Question(
+            bundle=self.model.bundle.hash,
+            options=self.options.hash,
+            task=self.model.bundle.task,
+            root=self.scans if self.scans.is_dir() else self.scans.parent,
+            output=self.output,
+            identifiers=Identifiers() if self.options.keep_identifiers else Identifiers.of(known),
+            retry=self.options.retry,
+        )
+
+    def watch(self, quiet_for: float) -> None:
+        """Segment series as they become quiet, until an interrupt."""
+        arrivals = Arrivals(quiet_for, time.monotonic, self.output / UNPACKED)
+        indexed, sources = None, list[Source]()
+        text = f"a series is taken when it has been quiet for {quiet_for:g} s; stop with Ctrl-C"
+        self.driver.tell(f"watching {self.scans}: {text}")
+        while True:
+            now = snapshot(self.scans, self.output)
+            if now != indexed:
+                sources = find_scans(self.scans, self.output, self.options.keep_identifiers, allow_none=True)
+                check_targets(sources, self.output)
+                indexed = now
+            ready = arrivals.quiet(sources)
+            if ready:
+                arrivals.take(ready)
+                for name in self.driver.done(ready, self.question(sources), self.workers, among=sources):
+                    arrivals.put_back(name)
+            time.sleep(min(quiet_for / _LOOKS, _LONGEST_SLEEP))
+
+
+# ---- folders ----------------------------------------------------------------------------------
+
+
+def find_scans(scans: Path, output: Path, keep_identifiers: bool = False, *, allow_none: bool = False) -> list[Source]:
     """The scans below `scans`, without those that lie in `output`; zip archives are unpacked into `output`/UNPACKED.
 
-    Raises UsageError where there is none, or `output` is the folder of scans itself.
+    Raises UsageError where there is none (unless that is allowed), or `output` is the folder of scans itself.
     """
     from medseg import formats
 
+    _check_folders(scans, output)
+    sources = formats.discover(scans, output / UNPACKED, keep_identifiers=keep_identifiers)
+    if output.resolve().is_relative_to(scans.resolve()):
+        sources = [source for source in sources if not _within(source, output.resolve())]
+    if not sources and not allow_none:
+        raise UsageError(f"{scans}: holds no scan (DICOM, NIfTI, NRRD, MHA, PNG, JPEG or TIFF)")
+    return sources
+
+
+def _check_folders(scans: Path, output: Path) -> None:
     if not scans.exists():
         raise UsageError(f"{scans}: there is no such file or folder of scans")
     if scans.resolve() == output.resolve():
         raise UsageError(f"{output}: is the folder of scans itself; choose another -o")
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output}: is a file; -o names a folder")
-    sources = formats.discover(scans, output / UNPACKED, keep_identifiers=keep_identifiers)
-    if output.resolve().is_relative_to(scans.resolve()):
-        sources = [source for source in sources if not _within(source, output.resolve())]
-    if not sources:
-        raise UsageError(f"{scans}: holds no scan (DICOM, NIfTI, NRRD, MHA, PNG, JPEG or TIFF)")
-    return sources
+
+
+def check_targets(sources: Sequence[Source], output: Path) -> None:
+    """Raises UsageError where outputs would overwrite a scan, or links in `output` would lead out of it."""
+    own = output.resolve()
+    folders = {path.parent for targets in targets_of(sources, output).values() for path in targets.all()}
+    for folder in sorted(folders):
+        if not folder.resolve().is_relative_to(own):
+            raise UsageError(f"{folder}: is a link that leads out of {output}; remove it or choose another -o")
 
 
 def _within(source: Source, folder: Path) -> bool:
@@ -159,100 +214,40 @@ def _within(source: Source, folder: Path) -> bool:
     return all(file.is_relative_to(folder) and not file.is_relative_to(own) for file in files)
 
 
-# ---- one scan -------------------------------------------------------------------------------
-
-
-def _read_later(run: _Run, reader: ThreadPoolExecutor, place: int) -> Future[tuple[Scan, float]] | None:
-    """Start reading scan `place` in the reader's thread, unless there is none or it is known to be unusable."""
-    if place >= len(run.sources) or refused_by_all(run.sources[place]) is not None:
-        return None
-    return reader.submit(_read, run.sources[place], run.predictor.bundle.task.reading)
-
-
-def _read(source: Source, policy: Reading) -> tuple[Scan, float]:
-    from medseg import formats
-
-    started = time.monotonic()
-    return formats.read(source, policy), time.monotonic() - started
-
-
-def _one_scan(run: _Run, source: Source, reading: Future[tuple[Scan, float]] | None) -> ScanResult:
-    """The row of one scan; whatever goes wrong becomes a reason in it."""
-    if printable(source.name) in run.earlier:
-        remove_outputs(run.targets[source.name])
-    started = time.monotonic()
+def _opened(output: Path) -> Ledger:
     try:
-        if reading is None:
-            return _unusable(run, source)
-        scan, read_seconds = reading.result()
-        waited = time.monotonic() - started
-        row = _segment(run, scan)
-        seconds = time.monotonic() - started - waited + read_seconds
-    except Exception as error:
-        if run.tracebacks:
-            text = "".join(traceback.format_exception(error)).rstrip()
-            run.listener(Message(run.identifiers.mask(text), "error"))
-        return _unsegmented(run, source, error, time.monotonic() - started)
-    return replace(row, seconds=seconds)
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerError(f"{output}: cannot be made ({error.strerror}); choose another -o") from error
+    return Ledger.open(output)
 
 
-def _segment(run: _Run, scan: Scan) -> ScanResult:
-    prediction = run.predictor.predict(scan)
-    source, outcome = scan.source, prediction.outcome
-    if outcome.status not in (Status.OK, Status.REVIEW):
-        return _row(run, source, outcome.status, outcome.reason, prediction.scan.findings)
-    made = write_outputs(prediction, run.targets[source.name], run.wanted)
-    path = made.labelmap
-    row = _row(run, source, outcome.status, outcome.reason, (*prediction.scan.findings, *made.findings))
-    volumes = prediction.labelmap.volumes_ml()
-    written = printable(path.relative_to(run.output).as_posix())
-    return replace(row, volumes_ml=volumes, confidence=prediction.confidence, output=written)
+# ---- this process -----------------------------------------------------------------------------
 
 
-def _unusable(run: _Run, source: Source) -> ScanResult:
-    finding = refused_by_all(source)
-    if finding is None:
-        return _row(run, source, Status.FAILED, _STOPPED)
-    status = Status.FAILED if finding.code in _BROKEN else Status.REFUSED
-    return _row(run, source, status, finding.message, source.findings)
+@contextmanager
+def _private_modes() -> Iterator[None]:
+    """Files made in the block are readable by their owner only (POSIX)."""
+    before = os.umask(PRIVATE)
+    os.umask(before | PRIVATE)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
-def _unsegmented(run: _Run, source: Source, error: Exception, seconds: float) -> ScanResult:
-    """The row of a scan on which something was raised."""
-    findings = list(source.findings)
-    status, reason = Status.FAILED, str(error)
-    if isinstance(error, FormatError):
-        findings.append(Finding(error.code, Severity.ERROR, error.reason))
-        status = Status.FAILED if error.code in _BROKEN else Status.REFUSED
-    elif isinstance(error, MemoryError):
-        reason = "there is not enough memory for this scan"
-    elif not isinstance(error, MedsegError):
-        reason = f"{type(error).__name__}: {error}"
-    return replace(_row(run, source, status, reason, findings), seconds=seconds)
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does (only the main thread may say what a signal does)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
 
-def _row(
-    run: _Run, source: Source, status: Status, reason: str, findings: Sequence[Finding] | None = None
-) -> ScanResult:
-    """A row without a label map."""
-    codes = dict.fromkeys(finding.code for finding in (source.findings if findings is None else findings))
-    path = source.path
-    relative = path.relative_to(run.root).as_posix() if path.is_relative_to(run.root) else path.name
-    return ScanResult(
-        scan=printable(source.name),
-        path=printable(run.identifiers.mask(relative)),
-        format=source.format,
-        status=status,
-        reason=printable(run.identifiers.mask(" ".join(reason.split()))),
-        findings=tuple(codes),
-    )
-
-
-def _tell(listener: Listener, rows: Sequence[ScanResult], total: int, elapsed: float) -> None:
-    values = {
-        status.value: float(count)
-        for status in (Status.REVIEW, Status.REFUSED, Status.FAILED)
-        if (count := sum(row.status == status for row in rows))
-    }
-    left = elapsed / len(rows) * (total - len(rows)) if rows else None
-    listener(Progress("segmenting", len(rows), total, values, left))
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

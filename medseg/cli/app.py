@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 import medseg
 from medseg.cli.augment import augment
+from medseg.cli.batch import batch
 from medseg.cli.evaluate import evaluate
 from medseg.cli.export_labels import export_labels
 from medseg.cli.import_ import import_
@@ -130,3 +131,4 @@ def _medseg(
 for _command in (train, predict, evaluate, init, inspect, prepare, augment, tasks, sample, export_labels):
     app.command()(_command)
 app.command("import")(import_)  # a word that Python keeps for itself
+app.add_typer(batch)

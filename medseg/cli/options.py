@@ -103,3 +103,19 @@ def duration(text: str | None, option: str) -> float | None:
         return parse_duration(text)
     except ValueError as error:
         raise UsageError(f"{option}: {error}") from error
+
+
+def size(text: str | None, option: str) -> int | None:
+    """Bytes in '512M', '4G' or '1.5GB'; None stays None. Raises UsageError."""
+    if text is None:
+        return None
+    import re
+
+    match = re.fullmatch(r"\s*([\d.]+)\s*([KMGT])i?B?\s*", text, re.IGNORECASE)
+    try:
+        number = float(match[1]) if match else 0.0
+    except ValueError:
+        number = 0.0
+    if match is None or not number > 0:
+        raise UsageError(f"{option}: {text!r} is not a size; write 512M or 4G")
+    return int(number * 1024 ** (1 + "KMGT".index(match[2].upper())))

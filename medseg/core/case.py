@@ -48,7 +48,9 @@ class Source:
     DICOM; format: a key of `medseg.formats.FORMATS`; name: relative path without extension,
     unique within one discovery, posix separators; uid: SeriesInstanceUID where there is one;
     frames: (place in `files`, frame from 0) of what belongs to it, where its files hold more than
-    this one volume; identifiers: what its header says of the patient, which no output may repeat.
+    this one volume; identifiers: what its header says of the patient, which no output may repeat;
+    description, image_type: DICOM's Series Description and Image Type, for choosing series only, as
+    the first is free text that may name the patient, too.
     """
 
     path: Path
@@ -60,6 +62,8 @@ class Source:
     findings: tuple[Finding, ...] = ()
     frames: tuple[tuple[int, int], ...] = ()
     identifiers: tuple[str, ...] = field(default=(), repr=False)
+    description: str = field(default="", repr=False)
+    image_type: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from medseg.core.errors import TaskError
 from medseg.core.labels import Code, Label, default_color
 from medseg.core.reading import Reading
+from medseg.core.selection import Selection
 
 NONZERO = "nonzero"
 Modality = Literal["CT", "MR", "PT", "microscopy", "photo", "other"]
@@ -130,8 +131,8 @@ class Task(_Strict):
     labels: name -> LabelSpec in the order of their values; ignore: the source value of voxels that
     neither train nor score; undeclared: what a source value that no label names means;
     partial: what annotators left blank is unknown, and no background (`medseg import`).
-    reading: what is done about odd DICOM series; plan: overrides for the planner, as `--set key=value`
-    gives them.
+    reading: what is done about odd DICOM series; selection: which series of a folder are segmented;
+    plan: overrides for the planner, as `--set key=value` gives them.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -148,6 +149,7 @@ class Task(_Strict):
     postprocess: PostprocessSpec = PostprocessSpec()
     limits: LimitsSpec = LimitsSpec()
     reading: Reading = Reading()
+    selection: Selection = Selection()
     time_budget: Annotated[float, Field(gt=0)] | None = None  # seconds, where the user gives none
     plan: dict[str, Any] = {}
 
@@ -281,5 +283,7 @@ def _did_you_mean(location: tuple[Any, ...]) -> str:
         "data": DataSpec, "split": SplitSpec, "postprocess": PostprocessSpec, "limits": LimitsSpec, "labels": LabelSpec,
     }  # fmt: skip
     room = Task if len(location) == 1 else rooms.get(str(location[0]), Task)
-    names = [field.name for field in fields(Reading)] if location[:-1] == ("reading",) else list(room.model_fields)
+    named: type[Reading | Selection] | None = {"reading": Reading, "selection": Selection}.get(str(location[0]))
+    inside = len(location) > 1 and named is not None
+    names = [field.name for field in fields(named)] if inside and named else list(room.model_fields)
     return f"; allowed are {', '.join(names)}"

@@ -16,7 +16,7 @@ from medseg.core.case import Finding, Severity, Source
 from medseg.core.errors import FormatError
 from medseg.core.reading import Reading
 from medseg.formats.checks import in_short
-from medseg.formats.dicom_frames import IDENTIFYING_TAGS, Frame, frames_of, read_dataset, sound_header, text
+from medseg.formats.dicom_frames import IDENTIFYING_TAGS, Frame, frames_of, read_dataset, sound_header, text, whole
 from medseg.formats.dicom_stack import clusters, stack
 from medseg.formats.dicom_volumes import split
 from medseg.formats.quiet import quiet
@@ -88,7 +88,7 @@ def _refusal(dataset: Dataset) -> Finding | None:
     name = sop_class.name if sop_class and not sop_class.name[:1].isdigit() else modality
     if modality in _NO_IMAGES:
         return _error("not-an-image", f"is not an image volume but {name or modality}")
-    if not dataset.get("Rows") or not dataset.get("Columns"):
+    if not whole(dataset, "Rows") or not whole(dataset, "Columns"):
         if "Image Storage" in name:
             return _error("partial-file", "its header ends before the image size (cut off while copying?)")
         return _error("not-an-image", f"is not an image but {name or 'an object without pixels'}")
@@ -280,7 +280,10 @@ def _source(path: Path, files: Sequence[Path], name: str, header: Header, findin
     given = (text(header.dataset, keyword) for keyword in IDENTIFYING_TAGS)
     identifiers = tuple(dict.fromkeys(value for value in given if value))
     uid = header.uid or None
-    return Source(path, tuple(files), "dicom", name, modality, uid, findings, identifiers=identifiers)
+    return Source(
+        path, tuple(files), "dicom", name, modality, uid, findings, identifiers=identifiers,
+        description=text(header.dataset, "SeriesDescription"), image_type=text(header.dataset, "ImageType"),
+    )  # fmt: skip
 
 
 def _broken(error: FormatError, root: Path) -> Source:

@@ -70,7 +70,8 @@ def test_outputs_lie_at_the_scans_names_on_the_scans_grids(scans: Path, predicto
     result = predict_folder(scans, predictor, output, OPTIONS, silent)
     files = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
     assert files == {
-        "results.csv", "a.nii.gz", "previews/a.png", "deep/down/b.nii.gz", "previews/deep/down/b.png",
+        "results.csv", "ledger.sqlite", "ledger.backup.sqlite", "measurements.json",
+        "measurements.csv", "a.nii.gz", "previews/a.png", "deep/down/b.nii.gz", "previews/deep/down/b.png",
     }  # fmt: skip
     for row in result.rows:
         if row.segmented and row.output is not None:
@@ -90,7 +91,7 @@ def test_out_inside_scans_is_not_segmented_itself(scans: Path, predictor: Predic
 
 def test_a_single_file_is_a_folder_of_one(write_scan: Write, predictor: Predictor, tmp_path: Path) -> None:
     scan = write_scan(tmp_path / "in/one.nii.gz")
-    result = predict_folder(scan, predictor, tmp_path / "out", BatchOptions(previews=False), silent)
+    result = predict_folder(scan, predictor, tmp_path / "out", BatchOptions(frozenset({"nifti"})), silent)
     assert [(row.scan, row.path, row.output) for row in result.rows] == [("one", "one.nii.gz", "one.nii.gz")]
     assert not (tmp_path / "out/previews").exists()
 

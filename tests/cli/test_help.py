@@ -17,7 +17,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "help"
 COMMANDS = [
     "train", "predict", "evaluate", "init", "inspect", "prepare", "augment", "tasks", "sample",
-    "export-labels", "import",
+    "export-labels", "import", "batch status", "batch report",
 ]  # fmt: skip
 
 
@@ -25,16 +25,22 @@ def test_help_of_medseg_matches_the_golden_file(cli: Run) -> None:
     _compare("medseg", cli("--help").stdout)
 
 
+def test_help_of_a_group_matches_its_golden_file(cli: Run) -> None:
+    _compare("batch", cli("batch", "--help").stdout)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command_matches_its_golden_file_and_has_an_example(cli: Run, command: str) -> None:
-    text = cli(command, "--help").stdout
+    text = cli(*command.split(), "--help").stdout
     assert "Example:" in text and f"medseg {command}" in text
     assert "--debug" in text
-    _compare(command, text)
+    _compare(command.replace(" ", "-"), text)
 
 
 def test_every_command_has_a_golden_file() -> None:
-    assert {path.stem for path in GOLDEN.glob("*.txt")} == {"medseg", *COMMANDS}
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == {
+        "medseg", "batch", *(command.replace(" ", "-") for command in COMMANDS)
+    }  # fmt: skip
 
 
 def _compare(name: str, text: str) -> None:

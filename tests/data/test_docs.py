@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from medseg.core.case import Case, Source
 from medseg.core.reading import Reading
+from medseg.core.selection import Selection
 from medseg.core.task import (
     CodeSpec,
     DataSpec,
@@ -53,6 +54,7 @@ def test_the_page_names_every_key():
     ]
     for model, given in places:
         assert set(given) == set(model.model_fields), model.__name__
+    assert set(full["selection"]) == {field.name for field in fields(Selection)}
     assert set(full["reading"]) == {field.name for field in fields(Reading)}
     assert set(CodeSpec.model_fields) - set(full["labels"]["left lung"]["type"]) == {"scheme"}
 
