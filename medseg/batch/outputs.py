@@ -213,7 +213,7 @@ class _Objects:
 
         if self._derived is None:
             scan, wanted = self._prediction.scan, self._wanted
-            words = {**wanted.provenance, "review": self._prediction.outcome.status.value}
+            words = {**wanted.provenance, **_judgement(self._prediction)}
             self._derived = derive(
                 self._prediction.labelmap, scan.source, words, wanted.policy, deidentify=wanted.deidentify
             )
@@ -243,6 +243,15 @@ class _Objects:
         from medseg.formats.dicom_sc import MOST_FRAMES, capture
 
         return capture(self._source(), overlays(self._prediction.scan.volume, self._prediction.labelmap, MOST_FRAMES))
+
+
+def _judgement(prediction: Prediction) -> dict[str, str]:
+    """What every object says of the result's quality: the review gate's word, and the Dice that is expected."""
+    words = {"review": prediction.outcome.status.value}
+    if prediction.expected is not None:
+        dice, low, high = prediction.expected.dice, prediction.expected.low, prediction.expected.high
+        words["expected_dice"] = f"{dice:.3f} ({low:.3f} to {high:.3f})"
+    return words
 
 
 def _write_preview(prediction: Prediction, path: Path) -> None:
