@@ -294,4 +294,5 @@ def _result(entry: Entry) -> ScanResult:
         volumes_ml=entry.volumes_ml,
         confidence=entry.confidence,
         output=entry.output,
+        expected=entry.expected,
     )

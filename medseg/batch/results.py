@@ -15,7 +15,7 @@ from medseg.core.files import write_text
 
 RESULTS = "results.csv"
 _BEFORE = ("scan", "path", "format", "status", "reason", "findings", "seconds")
-_AFTER = ("confidence", "output", "model")
+_AFTER = ("confidence", "expected_dice", "expected_low", "expected_high", "output", "model")
 _REASONS_SHOWN = 3
 
 
@@ -26,7 +26,7 @@ class ScanResult:
     scan: its unique name; path: relative to the scanned folder; findings: codes of what is odd about
     it; seconds: reading, computing and writing; volumes_ml: per label, empty without a label map;
     confidence: mean winning probability over the foreground; output: the label map, relative to the
-    output folder.
+    output folder; expected: the Dice to expect and the ends of its 90 % interval.
     """
 
     scan: str
@@ -39,6 +39,7 @@ class ScanResult:
     volumes_ml: Mapping[str, float] = field(default_factory=dict)
     confidence: float | None = None
     output: str | None = None
+    expected: tuple[float, float, float] | None = None
 
     @property
     def segmented(self) -> bool:
@@ -100,6 +101,7 @@ class BatchResult:
                 "seconds": round(row.seconds, 2),
                 "volume_ml": {label: round(ml, 4) for label, ml in row.volumes_ml.items()},
                 "confidence": None if row.confidence is None else round(row.confidence, 4),
+                "expected": None if row.expected is None else _expected(row.expected),
                 "output": row.output,
             }
             for row in self.rows
@@ -139,6 +141,10 @@ def previous_outputs(output: Path) -> dict[str, str]:
         return {}
 
 
+def _expected(figures: tuple[float, float, float]) -> dict[str, float]:
+    return {name: round(figure, 4) for name, figure in zip(("dice", "low", "high"), figures, strict=True)}
+
+
 def _cells(row: ScanResult, labels: Sequence[str], model: str) -> list[str]:
     volumes = [f"{row.volumes_ml[label]:.4f}" if label in row.volumes_ml else "" for label in labels]
     return [
@@ -151,6 +157,7 @@ def _cells(row: ScanResult, labels: Sequence[str], model: str) -> list[str]:
         f"{row.seconds:.2f}",
         *volumes,
         "" if row.confidence is None else f"{row.confidence:.4f}",
+        *(["", "", ""] if row.expected is None else [f"{figure:.4f}" for figure in row.expected]),
         row.output or "",
         model,
     ]

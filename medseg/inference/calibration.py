@@ -86,6 +86,12 @@ class Estimator:
         low, high = jackknife_plus(self._without.at(figures), self._errors)
         return Expected(dice, min(low, dice), max(high, dice))
 
+    def reviewed(self) -> float | None:
+        """The part of the held-out cases whose lower bound, given by all others, lies at or below the threshold."""
+        if self.threshold is None:
+            return None
+        return float(np.mean([self._bound_without(place) <= self.threshold for place in range(self.cases)]))
+
     def _threshold(self) -> float:
         """The lower bound that four in five further cases like the worst held-out ones do not exceed.
 
@@ -140,7 +146,8 @@ def explain(estimator: Estimator) -> str:
         )
     return (
         f"new scans get an expected Dice with a {LEVEL:.0%} interval, learnt from {n} held-out cases; "
-        f"those whose lower bound is {estimator.threshold:.2f} or less are marked for review"
+        f"those whose lower bound is {estimator.threshold:.2f} or less are marked for review, "
+        f"about {estimator.reviewed() or 0:.0%} of scans like these"
     )
 
 

@@ -15,8 +15,9 @@ def _result(folder: Path, *rows: ScanResult) -> BatchResult:
 
 
 OK = ScanResult(
-    "a/one", "a/one.nii.gz", "nifti", Status.OK, "", ("derived",), 1.234, {"left lung": 1.5}, 0.9, "a/one.nii.gz"
-)
+    "a/one", "a/one.nii.gz", "nifti", Status.OK, "", ("derived",), 1.234, {"left lung": 1.5}, 0.9, "a/one.nii.gz",
+    (0.9, 0.8, 0.95),
+)  # fmt: skip
 REVIEW = ScanResult("two", "two.nii", "nifti", Status.REVIEW, "odd spacing", output="two.nii.gz")
 REFUSED = ScanResult("three", "three.nii", "nifti", Status.REFUSED, "is a label map")
 FAILED = ScanResult('four, "quoted"\nname', "four.nii", "nifti", Status.FAILED, "is empty")
@@ -28,12 +29,15 @@ def test_every_scan_has_one_row_that_reads_back(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == [
         "scan", "path", "format", "status", "reason", "findings", "seconds",
-        "volume_ml left lung", "volume_ml right lung", "confidence", "output", "model",
+        "volume_ml left lung", "volume_ml right lung", "confidence",
+        "expected_dice", "expected_low", "expected_high", "output", "model",
     ]  # fmt: skip
     assert [row["scan"] for row in rows] == [OK.scan, REVIEW.scan, REFUSED.scan, FAILED.scan]
     assert [row["status"] for row in rows] == ["ok", "review", "refused", "failed"]
     assert rows[0]["volume_ml left lung"] == "1.5000" and rows[0]["volume_ml right lung"] == ""
     assert rows[0]["findings"] == "derived" and rows[0]["seconds"] == "1.23" and rows[0]["model"] == "abc"
+    expected = [[row[f"expected_{name}"] for name in ("dice", "low", "high")] for row in rows]
+    assert expected == [["0.9000", "0.8000", "0.9500"], ["", "", ""], ["", "", ""], ["", "", ""]]
     assert previous_outputs(tmp_path) == {"a/one": "a/one.nii.gz", "two": "two.nii.gz"}
 
 
