@@ -57,17 +57,33 @@ def write_segmentation(
 def segmentation(derived: Derived, kind: Kind = "BINARY") -> Dataset:
     """The segmentation object. kind: LABELMAP needs a reader that knows DICOM of 2024 or later.
 
-    Raises FormatError (missing-uids) where the source's headers are too odd to refer to.
+    Raises FormatError: missing-uids where the source's headers are too odd to refer to, no-seg where the
+    object does not hold all voxels.
     """
     with quiet():
         require_space(derived)
         frames = _in_source_order(derived)
         segments = [_segment(number, label, derived) for number, label in enumerate(derived.labels, start=1)]
         try:
-            return _object(derived, frames, segments, kind)
+            made = _object(derived, frames, segments, kind)
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # what highdicom raises for odd sources
             reason = f"no segmentation can refer to it ({in_short(error)})"
             raise FormatError(derived.source.path, reason, "missing-uids") from error
+    _require_all_voxels(made, derived, kind)
+    return made
+
+
+def _require_all_voxels(made: Dataset, derived: Derived, kind: Kind) -> None:
+    """Raise FormatError (no-seg) where the object holds another number of voxels than the label map it was made of."""
+    bits = int(made.NumberOfFrames) * int(made.Rows) * int(made.Columns) * int(made.BitsAllocated)
+    length = -(-bits // 8)
+    if len(made.PixelData) > length:  # highdicom 0.28 fills up to an even length with the character 0, which is no zero
+        made.PixelData = made.PixelData[:length] + b"\0"
+    stored = np.frombuffer(made.PixelData, np.uint16 if made.BitsAllocated == 16 else np.uint8)
+    held = int(np.bitwise_count(stored).sum(dtype=np.int64)) if kind == "BINARY" else int(np.count_nonzero(stored))
+    wanted = int(np.count_nonzero(derived.numbers))
+    if held != wanted:
+        raise FormatError(derived.source.path, f"its segmentation came out with {held} of {wanted} voxels", "no-seg")
 
 
 def _object(derived: Derived, frames: NDArray[Any], segments: Sequence[Any], kind: Kind) -> Dataset:

@@ -11,7 +11,7 @@ The object is written in implicit VR: an outline may take more than the 64 KB th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,8 +23,10 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
+from medseg.core.errors import FormatError
 from medseg.core.labels import Label
 from medseg.core.version import VERSION
+from medseg.formats.contours import fill
 from medseg.formats.dicom_derived import (
     LONG,
     SHORT,
@@ -53,8 +55,9 @@ _DESCRIPTION = 1024
 def structure_set(derived: Derived) -> Dataset:
     """The structure set object: one ROI a label, whether it was found or not.
 
-    Raises FormatError: missing-geometry where the slices have no place in the body, missing-uids where
-    the source names no frame of reference.
+    Every outline is filled again as it is stored and compared with the label map. Raises FormatError:
+    missing-geometry where the slices have no place in the body, missing-uids where the source names no
+    frame of reference, no-rtstruct where an outline does not give its pixels back.
     """
     with quiet():
         require_space(derived)
@@ -158,15 +161,33 @@ def _contours(number: int, label: Label, derived: Derived, planes: Planes) -> Da
 def _drawn(number: int, derived: Derived, planes: Planes) -> Iterator[Dataset]:
     count = 0
     for k, plane in enumerate(derived.numbers):
-        for outline in outlines(plane == number):
+        mask = plane == number
+        coded = [_encoded(planes.points(outline, k), planes.spacings[k]) for outline in outlines(mask)]
+        _require_mask(coded, mask, (derived, planes, k))
+        for element in coded:
             count += 1
             contour = Dataset()
             contour.ContourImageSequence = [_image(derived, k)]
             contour.ContourGeometricType = "CLOSED_PLANAR"
-            contour.NumberOfContourPoints = len(outline)
+            contour.NumberOfContourPoints = (element.value.count(b"\\") + 1) // 3
             contour.ContourNumber = count
-            contour[_CONTOUR_DATA] = _encoded(planes.points(outline, k), planes.spacings[k])
+            contour[_CONTOUR_DATA] = element
             yield contour
+
+
+def _require_mask(coded: Sequence[RawDataElement], mask: NDArray[np.bool_], place: tuple[Derived, Planes, int]) -> None:
+    """Raise FormatError (no-rtstruct) where the outlines, read again as they are stored, do not give the mask back."""
+    derived, planes, k = place
+    again = np.zeros_like(mask)
+    if coded:
+        points = [np.array(element.value.split(b"\\"), dtype=np.float64).reshape(-1, 3) for element in coded]
+        inside = fill([planes.pixels(each, k) for each in points], planes.size)
+        if inside is not None:
+            (row, column), box = inside
+            again[row : row + box.shape[0], column : column + box.shape[1]] = box
+    if not np.array_equal(again, mask):
+        reason = f"outlines of slice {k + 1} enclose {int((again != mask).sum())} other pixels than the label map"
+        raise FormatError(derived.source.path, reason, "no-rtstruct")
 
 
 def _encoded(points: Float, spacing: Float) -> RawDataElement:

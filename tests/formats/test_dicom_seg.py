@@ -184,3 +184,27 @@ def test_a_label_map_of_another_grid_is_refused(series: Series, tmp_path: Path) 
     with pytest.raises(FormatError) as error:
         write_segmentation(labelmap, source_of(series.folder), tmp_path / "out.seg.dcm", {})
     assert error.value.code == "grid-mismatch"
+
+
+def test_a_segmentation_that_lost_a_voxel_is_never_written(
+    series: Series, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = highdicom.seg.Segmentation
+
+    def lossy(*, pixel_array: Any, **options: Any) -> Any:
+        pixel_array = pixel_array.copy()
+        pixel_array[4] = 0
+        return whole(pixel_array=pixel_array, **options)
+
+    monkeypatch.setattr("medseg.formats.dicom_seg.highdicom.seg.Segmentation", lossy)
+    with pytest.raises(FormatError, match="with 8 of 9 voxels") as error:
+        write_segmentation(some_labels(series.volume.geometry), source_of(series.folder), tmp_path / "x.dcm", {})
+    assert error.value.code == "no-seg"
+
+
+def test_pixels_are_filled_up_with_a_zero(series: Series, tmp_path: Path) -> None:
+    write_segmentation(some_labels(series.volume.geometry), source_of(series.folder), tmp_path / "x.dcm", {})
+    dataset = pydicom.dcmread(tmp_path / "x.dcm")
+    bits = dataset.NumberOfFrames * dataset.Rows * dataset.Columns
+    assert len(dataset.PixelData) == -(-bits // 16) * 2
+    assert bits % 16 != 0 and dataset.PixelData[-(-bits // 8) :] in (b"", b"\0")

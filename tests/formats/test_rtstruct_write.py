@@ -219,3 +219,15 @@ def test_drawn_tumours_survive_the_way_through_our_own_objects(shared_data: Path
     masks, findings = again(written(labelmap, folder / "image", tmp_path / "x.dcm"), folder / "image")
     assert given.any() and np.array_equal(masks["left lung"], given)
     assert not findings
+
+
+def test_outlines_that_lose_a_pixel_are_never_written(
+    series: Series, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = np.zeros((5, 4, 6), np.uint8)
+    array[1, 1, 4] = array[3, 1, 4] = 1
+    labelmap = LabelMap(array, series.volume.geometry, LABELS)
+    monkeypatch.setattr("medseg.formats.rtstruct_write.outlines", lambda mask: outlines(mask)[:1])
+    with pytest.raises(FormatError, match="enclose 1 other pixels") as error:
+        written(labelmap, series.folder, tmp_path / "x.dcm")
+    assert error.value.code == "no-rtstruct"
