@@ -23,7 +23,7 @@ LEDGER = "ledger.sqlite"
 BACKUP = "ledger.backup.sqlite"
 _LOCK = ".ledger.lock"
 _VERSION = 1
-_MESSAGE_DAMAGED = "could not be read ({why}) and was set aside as {aside}; {instead}"
+_HEADER = 100  # bytes of SQLite's file header
 
 
 class LedgerError(MedsegError):
@@ -138,6 +138,7 @@ class Ledger:
         lock = _locked(folder)
         try:
             try:
+                _refuse_cut_off(folder)
                 return cls(folder, _connected(folder / LEDGER), lock, "")
             except sqlite3.DatabaseError as error:
                 if _is_io(error):
@@ -254,6 +255,13 @@ def _locked(folder: Path) -> sqlite3.Connection:
     return lock
 
 
+def _refuse_cut_off(folder: Path) -> None:
+    """Raises sqlite3.DatabaseError where the ledger is too short or gone beside its backup: SQLite would begin anew."""
+    path = folder / LEDGER
+    if (folder / BACKUP).is_file() and (not path.exists() or path.stat().st_size < _HEADER):
+        raise sqlite3.DatabaseError("it is cut off" if path.exists() else "it is not there")
+
+
 def _connected(path: Path) -> sqlite3.Connection:
     """The ledger's tables, checked. Raises sqlite3.DatabaseError where the file is damaged or of another version."""
     # Signals end the driver in its main thread, where everything else happens, too.
@@ -286,7 +294,10 @@ def _set_aside(folder: Path, error: Exception) -> str:
     number = 1
     while (aside := folder / f"ledger.damaged-{number}.sqlite").exists():
         number += 1
-    (folder / LEDGER).rename(aside)
+    fate = "is not there"
+    if (folder / LEDGER).exists():
+        (folder / LEDGER).rename(aside)
+        fate = f"could not be read ({' '.join(str(error).split())}) and was set aside as {aside.name}"
     for suffix in ("-wal", "-shm"):  # they belong to the damaged file and must not meet the new one
         (folder / (LEDGER + suffix)).unlink(missing_ok=True)
     instead = "there is no backup of it, so every series is done again"
@@ -298,8 +309,7 @@ def _set_aside(folder: Path, error: Exception) -> str:
             instead = "what its backup holds and can be verified is kept, the rest is done again"
         except sqlite3.DatabaseError:
             (folder / LEDGER).unlink(missing_ok=True)
-    text = _MESSAGE_DAMAGED.format(why=" ".join(str(error).split()), aside=aside.name, instead=instead)
-    return f"{folder / LEDGER}: {text}"
+    return f"{folder / LEDGER}: {fate}; {instead}"
 
 
 def _is_io(error: sqlite3.Error) -> bool:

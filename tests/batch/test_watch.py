@@ -1,0 +1,100 @@
+"""Scans that arrive while the batch runs are taken when they are quiet, and only then."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from medseg import formats
+from medseg.batch.ledger import State, read_ledger
+from medseg.batch.run import BatchOptions, predict_folder
+from medseg.batch.watch import Arrivals, snapshot
+from medseg.core.case import Source
+from medseg.core.events import Event, Message, Progress
+from medseg.formats.dicom_write import write_series
+from medseg.inference import Predictor
+
+
+def test_a_series_is_ready_when_nothing_of_it_changed_for_long_enough(tmp_path: Path) -> None:
+    now = 0.0
+    arrivals = Arrivals(10.0, lambda: now, tmp_path / "unpacked")
+    one, two = tmp_path / "1.dcm", tmp_path / "2.dcm"
+    one.write_bytes(b"abc")
+    series = Source(tmp_path, (one,), "dicom", "s")
+    assert arrivals.quiet([series]) == []
+    now = 9.0
+    assert arrivals.quiet([series]) == []
+    two.write_bytes(b"def")
+    series = Source(tmp_path, (one, two), "dicom", "s")
+    now = 10.0  # a file more: wait anew
+    assert arrivals.quiet([series]) == []
+    now = 19.0
+    two.write_bytes(b"defg")
+    assert arrivals.quiet([series]) == []
+    now = 29.0
+    assert arrivals.quiet([series]) == [series]
+    arrivals.take([series])
+    now = 99.0
+    assert arrivals.quiet([series]) == []
+    arrivals.put_back("s")
+    assert arrivals.quiet([series]) == []
+    now = 110.0
+    assert arrivals.quiet([series]) == [series]
+
+
+def test_times_of_unpacked_files_mean_nothing(tmp_path: Path) -> None:
+    now = 0.0
+    arrivals = Arrivals(10.0, lambda: now, tmp_path)
+    path = tmp_path / "a.nii"
+    path.write_bytes(b"abc")
+    source = Source(path, (path,), "nifti", "a")
+    arrivals.quiet([source])
+    path.unlink()
+    path.write_bytes(b"abc")
+    now = 10.0
+    assert arrivals.quiet([source]) == [source]
+
+
+def test_a_snapshot_leaves_the_outputs_out(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "a").write_bytes(b"a")
+    before = snapshot(tmp_path, tmp_path / "out")
+    (tmp_path / "out" / "b").write_bytes(b"b")
+    assert snapshot(tmp_path, tmp_path / "out") == before and len(before) == 1
+
+
+def test_what_arrives_is_segmented_once_it_is_whole(
+    write_scan: Callable[..., Path], predictor: Predictor, tmp_path: Path
+) -> None:
+    inbox, output = tmp_path / "in", tmp_path / "out"
+    inbox.mkdir()
+    volume = formats.read(formats.source_of(write_scan(tmp_path / "x.nii.gz", 3))).volume
+    write_series(volume, tmp_path / "series", modality="MR")
+
+    def arrive() -> None:
+        write_scan(inbox / "a.nii.gz", 1)
+        for path in sorted((tmp_path / "series").iterdir()):
+            (inbox / path.name).write_bytes(path.read_bytes())
+            time.sleep(0.03)
+
+    def listener(event: Event) -> None:
+        said.append(event)
+        if isinstance(event, Progress) and event.done == 2:
+            raise KeyboardInterrupt
+
+    said: list[Event] = []
+    sender = threading.Thread(target=arrive)
+    sender.start()
+    with pytest.raises(KeyboardInterrupt):
+        predict_folder(inbox, predictor, output, BatchOptions(frozenset({"nifti"}), quiet_for=0.3), listener)
+    sender.join()
+    entries = read_ledger(output)[0]
+    assert len(entries) == 2 and {entry.state for entry in entries} <= {State.DONE, State.REVIEW}
+    assert [entry.attempts for entry in entries] == [1, 1]
+    series = next(entry for entry in entries if entry.format == "dicom")
+    assert formats.read_labels(formats.source_of(output / str(series.output))).array.shape == volume.geometry.shape
+    assert any(isinstance(event, Message) and event.text.startswith("watching") for event in said)
