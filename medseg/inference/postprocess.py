@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -42,45 +41,47 @@ def postprocess(labelmap: LabelMap, task: Task) -> LabelMap:
 def _clean(part: NDArray[Any], value: int, least: float, only_largest: bool) -> None:
     """Zero the voxels of `value` in pieces of fewer than `least` voxels, or not in the largest one, in place."""
     rows = max(1, _SLAB_VOXELS // (part.shape[1] * part.shape[2]))
-    slabs = [part[start : start + rows] for start in range(0, len(part), rows)]
+    starts = range(0, len(part), rows)
     sizes: list[NDArray[Any]] = []  # voxels of every piece of every slab, pieces numbered on from slab to slab
-    pairs: list[NDArray[np.int64]] = []  # pieces of neighbouring slabs that touch
-    first, above = 0, None
-    for slab in slabs:
-        pieces, count = _pieces(slab, value)
-        sizes.append(np.bincount(pieces.reshape(-1), minlength=count + 1)[1:])
-        if above is not None:
-            pairs.append(_touching(above, np.where(pieces[0] > 0, pieces[0] + np.int64(first), 0)))
+    pairs: list[NDArray[np.int64]] = []  # numbers of what is one piece in two slabs
+    first, above = 0, np.zeros(part.shape[1:], dtype=np.int64)
+    for start in starts:
+        pieces, count, shared = _pieces(part, start, rows, value)
+        sizes.append(np.bincount(pieces[shared:].reshape(-1), minlength=count + 1)[1:])
+        if shared:
+            pairs.append(_pairs(above, pieces[0] + np.int64(first)))
         above = np.where(pieces[-1] > 0, pieces[-1] + np.int64(first), 0)
         first += count
     gone = _gone(np.concatenate(sizes), np.concatenate(pairs) if pairs else np.zeros((0, 2), int), least, only_largest)
     if not gone.any():
         return
-    first = 0
-    for slab in slabs:
-        if len(slabs) > 1:
-            pieces, count = _pieces(slab, value)
-        slab[np.concatenate(([False], gone[first : first + count]))[pieces]] = 0
-        first += count
+    # Backwards, so that the plane before a slab is still as it was when its pieces were numbered.
+    for start in reversed(starts):
+        if len(starts) > 1:
+            pieces, count, shared = _pieces(part, start, rows, value)
+        first -= count
+        taken = np.concatenate(([False], gone[first : first + count]))[pieces[shared:]]
+        part[start : start + rows][taken] = 0
 
 
-def _pieces(slab: NDArray[Any], value: int) -> tuple[NDArray[np.int32], int]:
+def _pieces(part: NDArray[Any], start: int, rows: int, value: int) -> tuple[NDArray[np.int32], int, int]:
+    """Pieces in the planes from `start` on and in the one before them, their count, and the planes before.
+
+    A plane that two slabs have in common tells which of their pieces are one.
+    """
     from scipy import ndimage
 
-    pieces, count = ndimage.label(slab == value, structure=np.ones((3, 3, 3)))
-    return pieces, int(count)
+    shared = min(start, 1)
+    pieces, count = ndimage.label(part[start - shared : start + rows] == value, structure=np.ones((3, 3, 3)))
+    return pieces, int(count), shared
 
 
-def _touching(above: NDArray[np.int64], below: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Numbers [N, 2] of pieces in two neighbouring planes (0: none) that touch by a face, an edge or a corner."""
-    j, k = above.shape
-    found = []
-    for dj, dk in product((-1, 0, 1), repeat=2):
-        one = above[max(0, -dj) : j - max(0, dj), max(0, -dk) : k - max(0, dk)]
-        other = below[max(0, dj) : j - max(0, -dj), max(0, dk) : k - max(0, -dk)]
-        both = (one > 0) & (other > 0)
-        found.append(np.unique(np.stack([one[both], other[both]], axis=1), axis=0))
-    return np.unique(np.concatenate(found), axis=0)
+def _pairs(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The distinct pairs [N, 2] of numbers that two maps of one plane give its voxels, where `one` is not 0."""
+    both = np.stack([one[one > 0], other[one > 0]], axis=1)
+    changed = np.ones(len(both), dtype=bool)
+    changed[1:] = (both[1:] != both[:-1]).any(axis=1)  # runs of one pair are long, so sorting comes after
+    return np.unique(both[changed], axis=0)
 
 
 def _gone(
