@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # A scan with one of these is broken; with any other code it is whole, but nothing to be segmented.
 BROKEN = frozenset({"unreadable", "partial-file"})
-VANISHED, CHANGED, CRASHED = "vanished", "changed", "crashed"
+VANISHED, CHANGED, CRASHED, REFUSED = "vanished", "changed", "crashed", "refused-by-model"
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR})
 _PICTURE = "image"
 PRIVATE = 0o077  # what others may not do with outputs
@@ -130,8 +130,9 @@ class Segmenter:
         item = replace(item, scan=None, prediction=prediction)
         if outcome.status in (Status.OK, Status.REVIEW):
             return item
-        code = str(getattr(outcome, "code", ""))
-        answer = Answer(outcome.status, code, outcome.reason, tuple(prediction.scan.findings), item.inputs)
+        findings = tuple(prediction.scan.findings)
+        errors = [finding.code for finding in findings if finding.severity is Severity.ERROR]
+        answer = Answer(outcome.status, (errors or [REFUSED])[-1], outcome.reason, findings, item.inputs)
         return replace(item, prediction=None, answer=answer)
 
     def write(self, item: _Item) -> Answer:
@@ -184,7 +185,6 @@ class Segmenter:
         expected = getattr(prediction, "expected", None)
         return Answer(
             status=outcome.status,
-            code=str(getattr(outcome, "code", "")),
             reason=outcome.reason,
             findings=(*prediction.scan.findings, *written.findings),
             inputs=inputs,

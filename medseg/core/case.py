@@ -30,7 +30,8 @@ class Finding:
     unsupported-syntax, partial-file, unreadable, unknown-units, converted-units, unknown-spacing,
     missing-geometry, bad-geometry, missing-xform, sform-qform-disagreement, non-orthogonal-axes,
     exif-orientation, grid-mismatch, wrong-channels, unpaired, undeclared-label, not-a-label-map,
-    not-finite, missing-uids, burned-in-annotation, no-seg, no-rtstruct, no-sr, no-sc, no-preview.
+    not-finite, missing-uids, burned-in-annotation, no-seg, no-rtstruct, no-sr, no-sc, no-preview,
+    not-selected, vanished, changed, crashed.
     docs/inspect.md explains them all.
     `values` holds the numbers behind the sentence in `message`.
     """

@@ -14,9 +14,9 @@ class Advice:
     remedy: str
 
 
-_SERIES, _GRID, _VALUES, _FILES, _PAIRS, _DRAWN, _LABELS, _ACROSS, _MODEL = (
+_SERIES, _GRID, _VALUES, _FILES, _PAIRS, _DRAWN, _LABELS, _ACROSS, _MODEL, _BATCHES = (
     "DICOM series", "Grid and geometry", "Pixel values", "Files", "Images and label maps", "Drawn structures",
-    "Labels", "Across cases", "Against a model",
+    "Labels", "Across cases", "Against a model", "In batches",
 )  # fmt: skip
 
 CODES: dict[str, Advice] = {
@@ -203,4 +203,17 @@ CODES: dict[str, Advice] = {
     "no-sc": Advice(
         _MODEL, "No secondary capture could be written beside a prediction.", "See the reason in the message."),
     "no-preview": Advice(_MODEL, "No preview could be drawn beside a prediction.", "See the reason in the message."),
+    # ---- batches
+    "not-selected": Advice(
+        _BATCHES, "The task's `modality` or `selection` leaves the series out, for the reason given.",
+        "Nothing, where that is right; otherwise see `selection` in docs/tasks.md."),
+    "vanished": Advice(
+        _BATCHES, "Files of the series were gone when it was its turn.",
+        "Run the same command again when they are back."),
+    "changed": Advice(
+        _BATCHES, "Files of the series kept changing while it was computed.",
+        "Run the same command again when they are at rest, or with --watch."),
+    "crashed": Advice(
+        _BATCHES, "The series killed its worker or took too long, in every attempt.",
+        "Give it more memory or time (--timeout), then run again with --retry failed."),
 }  # fmt: skip

@@ -40,7 +40,8 @@ class Limits:
     workers: processes, each with its own `Work` (None: one, or one a node of a cluster); timeout: seconds
     that the stages of one job may take together (None: any), waiting for other jobs not counted;
     attempts: how often a job is begun at most when its worker dies or its time is up; address: of a
-    cluster; accelerator: a worker may take a GPU of the cluster for itself.
+    cluster; accelerator: a worker may take a GPU of the cluster for itself; depth: jobs under way in one
+    worker at most (1: nothing overlaps, which takes the least memory).
     Raises UsageError for impossible ones.
     """
 
@@ -49,12 +50,15 @@ class Limits:
     attempts: int = 2
     address: str | None = None
     accelerator: bool = True
+    depth: int = len(STAGES)
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"workers: must be 1 or more, not {self.workers}")
         if self.timeout is not None and not self.timeout > 0:
             raise UsageError(f"timeout: must be longer than zero, not {self.timeout}")
+        if not 1 <= self.depth <= len(STAGES):
+            raise UsageError(f"depth: must be 1 to {len(STAGES)}, not {self.depth}")
         if self.attempts < 1:
             raise UsageError(f"attempts: must be 1 or more, not {self.attempts}")
 

@@ -71,7 +71,7 @@ class Executor:
             job = queue.take(0)
             if job is None:
                 return
-            worker = _Worker.start(self._make)
+            worker = _Worker.start(self._make, self._limits.depth)
             self._workers.append(worker)
             worker.give(job, queue.alone(job.key))
             self._fill(worker, queue)
@@ -138,21 +138,22 @@ class _Worker:
     connection: Connection
     ready: bool = False
     alone: bool = False
+    depth: int = DEPTH
     jobs: dict[str, Job] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
 
     @classmethod
-    def start(cls, make: Make) -> _Worker:
+    def start(cls, make: Make, depth: int) -> _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_main, args=(theirs, make), daemon=True, name="medseg-worker")
         process.start()
         theirs.close()
-        return cls(process, ours)
+        return cls(process, ours, depth=depth)
 
     @property
     def has_room(self) -> bool:
-        return len(self.jobs) < (1 if self.alone else DEPTH)
+        return len(self.jobs) < (1 if self.alone else self.depth)
 
     def give(self, job: Job, alone: bool) -> None:
         self.alone = alone

@@ -99,7 +99,7 @@ class Executor:
             num_cpus=1, num_gpus=graphics, max_restarts=0, max_concurrency=DEPTH + 2, scheduling_strategy="SPREAD"
         )
         actor = kind.remote(self._make)
-        return _Worker(actor, actor.started.remote())
+        return _Worker(actor, actor.started.remote(), depth=self._limits.depth)
 
     # ---- hearing --------------------------------------------------------------------------------
 
@@ -182,11 +182,12 @@ class _Worker:
     starting: Any
     node: str = ""
     alone: bool = False
+    depth: int = DEPTH
     jobs: dict[Any, Job] = field(default_factory=dict)
 
     @property
     def has_room(self) -> bool:
-        return bool(self.node) and len(self.jobs) < (1 if self.alone else DEPTH)
+        return bool(self.node) and len(self.jobs) < (1 if self.alone else self.depth)
 
     def awaited(self) -> list[Any]:
         return list(self.jobs) if self.node else [self.starting]

@@ -13,6 +13,7 @@ from medseg.core.events import Listener, silent
 
 if TYPE_CHECKING:
     from medseg.bundle import Bundle
+    from medseg.executors.contract import Limits
     from medseg.inference import Predictor
 
 _RETRIES = ("failed", "refused", "review")
@@ -71,7 +72,6 @@ def predict(
     from medseg.batch.ledger import State
     from medseg.batch.run import BatchOptions, Model, predict_folder
     from medseg.bundle import Bundle
-    from medseg.executors.contract import Limits
 
     options = options or PredictOptions()
     _check(options)
@@ -85,7 +85,7 @@ def predict(
         keep_identifiers=options.keep_identifiers,
         retry=frozenset(State(state) for state in options.retry),
         executor=options.executor,
-        limits=Limits(options.workers, options.timeout, address=options.address, accelerator=options.device != "cpu"),
+        limits=_limits(options),
         quiet_for=options.quiet_for,
         answers={"flips": str(window.flips), "overlap": str(window.overlap)},
     )
@@ -133,6 +133,19 @@ def _check(options: PredictOptions) -> None:
     unknown = sorted(set(options.retry) - set(_RETRIES))
     if unknown:
         raise UsageError(f"retry: there is no {unknown[0]!r}; there are {', '.join(_RETRIES)}")
+
+
+def _limits(options: PredictOptions) -> Limits:
+    """With a limit on memory no scan is read ahead: what is promised is for one scan at a time."""
+    from medseg.executors.contract import STAGES, Limits
+
+    return Limits(
+        workers=options.workers,
+        timeout=options.timeout,
+        address=options.address,
+        accelerator=options.device != "cpu",
+        depth=len(STAGES) if options.memory is None else 1,
+    )
 
 
 def _kinds(options: PredictOptions) -> frozenset[str]:

@@ -179,6 +179,18 @@ class TestProcessesInTime(Timed):
     name = "processes"
 
 
+class TestProcessesWithoutOverlap(Contract):
+    name = "processes"
+
+    @pytest.fixture
+    def limits(self) -> Limits:
+        return Limits(depth=1)
+
+    def test_one_job_ends_before_the_next_begins(self, executor: Executor) -> None:
+        kinds = [type(event) for event in executor.run(jobs(*["slow"] * 5))]
+        assert kinds == [Began, Finished] * 5
+
+
 class TestSeveralProcesses(Isolating):
     name = "processes"
 
@@ -199,7 +211,7 @@ def test_names_that_are_not_in_the_table_are_refused(tmp_path: Path) -> None:
     assert tested == set(EXECUTORS)
 
 
-@pytest.mark.parametrize("wrong", [{"workers": 0}, {"timeout": 0.0}, {"attempts": 0}])
+@pytest.mark.parametrize("wrong", [{"workers": 0}, {"timeout": 0.0}, {"attempts": 0}, {"depth": 4}])
 def test_impossible_limits_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         Limits(**wrong)
