@@ -66,10 +66,17 @@ def _describe(made: Dataset, derived: Derived, burned: bool) -> None:
     made.ImageComments = f"{parameters(derived)}"[:_COMMENT]
     made.BurnedInAnnotation = "YES" if burned else "NO"
     made.PatientOrientation = ""
-    if "BodyPartExamined" in derived.first:
-        made.BodyPartExamined = derived.first.BodyPartExamined
-    made.Laterality = derived.first.get("Laterality", "")
+    _place_in_the_body(made, derived.first)
     made.ContributingEquipmentSequence = [_equipment(derived)]
+
+
+def _place_in_the_body(made: Dataset, image: Dataset) -> None:
+    """What the source says of body part and side; a side may be unknown (empty), but unpaired parts have none."""
+    part = text(image, "BodyPartExamined")
+    if part:
+        made.BodyPartExamined = part
+    if "Laterality" in image or not part:
+        made.Laterality = text(image, "Laterality")
 
 
 def _equipment(derived: Derived) -> Dataset:

@@ -12,8 +12,10 @@ import pytest
 from medseg.batch.outputs import Targets, Wanted, Written, write_outputs
 from medseg.core.case import Outcome, Prediction, Status
 from medseg.core.labels import Code, Label
+from medseg.core.reading import Reading
 from medseg.core.volume import LabelMap
 from medseg.formats import discover, read, read_labels, source_of
+from medseg.formats.structures import blank, read_drawing
 
 from .test_rtstruct_write import by_skimage
 
@@ -106,6 +108,24 @@ def test_dciodvfy_takes_empty_and_deidentified_objects(
 ) -> None:
     program("dciodvfy")
     assert unknown_errors(*written(shared_data / series, tmp_path, **{variant: True})) == {}
+
+
+@pytest.mark.parametrize("name", ["GE_tilt_variable_spacing", "Philips_S21610_S2010_tilt_minus18.5_7of54"])
+def test_tilted_and_unevenly_spaced_series_have_sound_objects_too(shared_data: Path, tmp_path: Path, name: str) -> None:
+    program("dciodvfy")
+    prediction, made = written(shared_data / "dicom" / "ct_gantry_tilt" / name, tmp_path)
+    assert unknown_errors(prediction, made) == {}
+    masks = []
+    for output in made.outputs[1:3]:  # SEG and RTSTRUCT, on the slices as they were acquired
+        drawing = read_drawing(source_of(output.path), prediction.scan.source, Reading())
+        masks.append([])
+        for structure in drawing.structures:
+            slices = blank(drawing)
+            for piece in structure.patches:
+                rows, columns = piece.mask.shape
+                slices[piece.k, piece.row : piece.row + rows, piece.column : piece.column + columns] |= piece.mask
+            masks[-1].append(slices)
+    assert masks[0][0].any() and np.array_equal(masks[0], masks[1])
 
 
 def test_dcmqi_gives_the_label_map_back_exactly(result: tuple[Prediction, Written], tmp_path: Path) -> None:

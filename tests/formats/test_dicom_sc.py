@@ -75,3 +75,17 @@ def test_text_in_the_pixels_is_told_and_never_called_deidentified(series: Series
     with pytest.raises(FormatError) as error:
         capture(derived(series, deidentify=True), frames(2))
     assert error.value.code == "burned-in-annotation"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, (None, "")),
+        ({"BodyPartExamined": "HEAD"}, ("HEAD", None)),
+        ({"BodyPartExamined": "KNEE", "Laterality": "L"}, ("KNEE", "L")),
+    ],
+)
+def test_the_body_part_is_that_of_the_source(series: Series, said: dict[str, str], expected: tuple[str, str]) -> None:
+    series.change(lambda d, k: d.update(said))
+    dataset = capture(derived(series), frames(2))
+    assert (dataset.get("BodyPartExamined"), dataset.get("Laterality")) == expected
