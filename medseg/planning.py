@@ -90,7 +90,7 @@ def plan(fingerprint: Fingerprint, task: Task, budget: Machine, changes: Mapping
         batch=batch,
         network=network,
         augment=_augment(task, spacing, reasons),
-        schedule=Schedule(ema=0.99),
+        schedule=_schedule(ndim, reasons),
         window=WindowSpec(
             batch=1 if ndim == 3 else 4,
             skip_below=_skip_below(normalization, reasons),
@@ -287,6 +287,13 @@ def _batch(patch: Shape, budget: Machine, n_cases: int) -> int:
     """As many samples as full patches of the budget's batch would hold; no more than there are cases."""
     room = budget.batch * budget.patch_voxels // prod(patch)
     return int(max(2, min(room, 4 * budget.batch, max(2, n_cases))))
+
+
+def _schedule(ndim: int, reasons: dict[str, str]) -> Schedule:
+    if ndim == 3:
+        return Schedule(ema=0.99)
+    reasons["schedule.dice"] = "patches of pictures hold much or little foreground; each counts alike in the Dice loss"
+    return Schedule(ema=0.99, dice="sample")
 
 
 # ---- augmentation ---------------------------------------------------------------------------

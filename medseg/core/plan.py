@@ -127,7 +127,8 @@ class Schedule:
     validations: how often the validation cases are looked at in between; warmup: fraction of the
     schedule; power: of the poly decay lr * (1 - progress)^power; epoch_steps: how many steps an epoch
     has; foreground: share of patches that must hold a labelled voxel; ema: decay of the weights'
-    moving average, 0 for none; checkpoint_seconds: least time between two checkpoints.
+    moving average, 0 for none; dice: the loss over the whole batch, or the mean over its samples;
+    checkpoint_seconds: least time between two checkpoints.
     """
 
     steps: int = 1000
@@ -142,6 +143,7 @@ class Schedule:
     foreground: float = 0.5
     ema: float = 0.0
     class_weights: Literal["none", "inverse", "log"] = "none"
+    dice: Literal["batch", "sample"] = "batch"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_seconds: float = 15.0
     seed: int = 0

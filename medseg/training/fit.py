@@ -64,7 +64,7 @@ def fit(job: Job) -> Fitted:
     network = job.network.to(device).train()
     optimizer = make_optimizer(network, schedule)
     average = {name: value.detach().clone() for name, value in network.state_dict().items()} if schedule.ema else None
-    loss_function = DiceCrossEntropy(job.class_weights).to(device)
+    loss_function = DiceCrossEntropy(job.class_weights, schedule.dice).to(device)
     start = _begin(job, network, average, optimizer)
     epochs = log.read_epochs(job.folder)[: math.ceil(start.step / schedule.epoch_steps)] if job.resume else []
     pending: list[tuple[int, float, float, torch.Tensor]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,15 +13,16 @@ from medseg.core.labels import IGNORE
 
 
 class DiceCrossEntropy(torch.nn.Module):
-    """Mean cross-entropy plus soft Dice (Milletari 2016, over the batch, without background).
+    """Mean cross-entropy plus soft Dice (Milletari 2016, without background).
 
-    class_weights: one factor a class [L] for the cross-entropy, or None. Voxels with the target
-    IGNORE have no part in either term: their gradient is exactly zero.
+    class_weights: one factor a class [L] for the cross-entropy, or None. dice: over the whole batch, or
+    the mean over its samples, in which one with little foreground counts as much as one with much.
+    Voxels with the target IGNORE have no part in either term: their gradient is exactly zero.
     """
 
-    def __init__(self, class_weights: torch.Tensor | None = None) -> None:
+    def __init__(self, class_weights: torch.Tensor | None = None, dice: Literal["batch", "sample"] = "batch") -> None:
         super().__init__()
-        self.dice = _monai_dice()
+        self.dice = _monai_dice(dice)
         self.register_buffer("class_weights", class_weights)
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -78,12 +80,16 @@ def class_weights(frequencies: Sequence[float], rule: str) -> torch.Tensor | Non
     return (raw / raw.mean()).float()
 
 
-def _monai_dice() -> torch.nn.Module:
+def _monai_dice(over: Literal["batch", "sample"]) -> torch.nn.Module:
     # Importing MONAI costs seconds, so only those who train pay for it; what its optional
     # dependencies have to say about themselves is not the user's business.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from monai.losses.dice import DiceLoss
 
-    loss: torch.nn.Module = DiceLoss(include_background=False, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)
+    # A sample without the structure would be all or nothing; one voxel's worth of smoothing makes it a slope.
+    smooth = 1e-5 if over == "batch" else 1.0
+    loss: torch.nn.Module = DiceLoss(
+        include_background=False, batch=over == "batch", smooth_nr=smooth, smooth_dr=smooth
+    )
     return loss

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,9 +12,9 @@ from medseg.core.labels import IGNORE
 from medseg.training.losses import DiceCrossEntropy, class_weights, deep_supervised
 
 
-@pytest.fixture(scope="module")
-def loss() -> DiceCrossEntropy:
-    return DiceCrossEntropy()
+@pytest.fixture(scope="module", params=["batch", "sample"])
+def loss(request: pytest.FixtureRequest) -> DiceCrossEntropy:
+    return DiceCrossEntropy(dice=request.param)
 
 
 def _example(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,13 +23,17 @@ def _example(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return logits, torch.randint(0, 3, (2, 6, 5, 4), generator=generator)
 
 
-def test_equals_the_formulas_written_out(loss: DiceCrossEntropy) -> None:
+@pytest.mark.parametrize(("dice", "axes", "smooth"), [("batch", (0, 2, 3, 4), 1e-5), ("sample", (2, 3, 4), 1.0)])
+def test_equals_the_formulas_written_out(
+    dice: Literal["batch", "sample"], axes: tuple[int, ...], smooth: float
+) -> None:
     logits, target = _example()
     probabilities, onehot = logits.softmax(1), F.one_hot(target, 3).movedim(-1, 1).float()
-    overlap = (probabilities * onehot).sum((0, 2, 3, 4))[1:]
-    sizes = (probabilities + onehot).sum((0, 2, 3, 4))[1:]
-    dice = (1 - (2 * overlap + 1e-5) / (sizes + 1e-5)).mean()
-    torch.testing.assert_close(loss(logits, target), F.cross_entropy(logits, target) + dice)
+    overlap = (probabilities * onehot).sum(axes)[..., 1:]
+    sizes = (probabilities + onehot).sum(axes)[..., 1:]
+    expected = (1 - (2 * overlap + smooth) / (sizes + smooth)).mean()
+    found = DiceCrossEntropy(dice=dice)(logits, target)
+    torch.testing.assert_close(found, F.cross_entropy(logits, target) + expected)
 
 
 def test_a_perfect_prediction_costs_nothing(loss: DiceCrossEntropy) -> None:
