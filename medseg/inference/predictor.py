@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medseg.bundle import Bundle
-from medseg.core.case import Prediction, Scan, Status
+from medseg.core.case import Outcome, Prediction, Scan, Status
+from medseg.core.geometry import Geometry
 from medseg.core.labels import mirrored_values
 from medseg.core.quality import Calibration
 from medseg.core.volume import LabelMap, Volume
@@ -16,6 +17,7 @@ from medseg.inference.calibration import Estimator
 from medseg.inference.device import precision, resolve_device
 from medseg.inference.gate import check_scan, in_training_units, judge
 from medseg.inference.heads import split_head
+from medseg.inference.memory import refusal
 from medseg.inference.postprocess import postprocess
 from medseg.inference.quality import evidence_of
 from medseg.inference.slabs import Segmented, segment
@@ -26,12 +28,14 @@ from medseg.preprocess import fit_channels, prepare
 class Predictor:
     """Segments scans with a bundle; the network is loaded once.
 
-    device: auto, cpu, cuda or cuda:N. Raises UsageError where there is no such device, BundleError
+    device: auto, cpu, cuda or cuda:N; memory: bytes that the whole process may take (None: no limit),
+    more than which a scan is refused for. Raises UsageError where there is no such device, BundleError
     where the weights do not fit the plan.
     """
 
-    def __init__(self, bundle: Bundle, device: str = "auto") -> None:
+    def __init__(self, bundle: Bundle, device: str = "auto", memory: int | None = None) -> None:
         self.bundle = bundle
+        self.memory = memory
         self.device = resolve_device(device)
         self.precision = precision(bundle.plan, self.device)
         self._network, self._head = split_head(bundle.network().to(self.device).eval())
@@ -47,10 +51,12 @@ class Predictor:
         task = self.bundle.task
         outcome = check_scan(scan, task, self.bundle.fingerprint)
         geometry = scan.volume.geometry
+        measured = in_training_units(scan, self.bundle.fingerprint)
+        if self.memory is not None and outcome.status is not Status.REFUSED:
+            outcome = self._bounded(measured.volume.geometry, self.memory, outcome)
         if outcome.status is Status.REFUSED:
             empty = LabelMap(np.zeros(geometry.shape, dtype=np.uint8), geometry, self._labels)
             return Prediction(empty, scan, outcome)
-        measured = in_training_units(scan, self.bundle.fingerprint)
         found = self._segment(fit_channels(measured, task).volume)
         labelmap = LabelMap(found.labels, geometry, self._labels)
         final = postprocess(labelmap, task)
@@ -63,6 +69,10 @@ class Predictor:
         image = torch.from_numpy(np.require(array, requirements=["C", "W"]))
         network = self._network if self._head is None else torch.nn.Sequential(self._network, self._head)
         return sliding_window(network, image, self.bundle.plan, self.device, self.precision, self._mirror)
+
+    def _bounded(self, geometry: Geometry, memory: int, outcome: Outcome) -> Outcome:
+        reason = refusal(geometry, self.bundle, memory)
+        return Outcome(Status.REFUSED, reason) if reason else outcome
 
     def _segment(self, volume: Volume) -> Segmented:
         prepared = prepare(volume, self.bundle.plan)

@@ -98,11 +98,14 @@ def prepare(volume: Volume, plan: Plan) -> Prepared:
         raise PlanError(f"the plan normalises {len(plan.normalization)} channels, but the scan has {volume.channels}")
     trace = trace_of(volume.geometry, plan)
     out = np.empty((volume.channels, *trace.prepared.shape), dtype=np.float32)
-    resampling = Resampling.between(trace.source.shape, _source_order(trace.prepared.shape, trace))
+    # Slabs are cut across the axis that runs slowest in memory: the last one in a NIfTI's array.
+    order = _triple(np.argsort([-abs(step) for step in volume.array.strides[1:]], kind="stable"))
+    target = _source_order(trace.prepared.shape, trace)
+    resampling = Resampling.between(_permuted(trace.source.shape, order), _permuted(target, order))
     for channel, pixels, given in zip(out, volume.array, plan.normalization, strict=True):
-        view = _unordered(channel, trace)
+        view, ordered = _unordered(channel, trace).transpose(order), pixels.transpose(order)
         for slab in resampling.slabs():
-            view[slab.rows] = slab.compute(pixels[slab.first : slab.last])
+            view[slab.rows] = slab.compute(ordered[slab.first : slab.last])
         NORMALIZATIONS[given.scheme](channel, given)
     return Prepared(out, trace)
 
@@ -165,9 +168,7 @@ class Restoration:
     def along(cls, trace: Trace, axis: int) -> Restoration:
         order = _sweep_order(trace, axis)
         prepared = _source_order(trace.prepared.shape, trace)
-        resampling = Resampling.between(
-            _triple(prepared[a] for a in order), _triple(trace.source.shape[a] for a in order)
-        )
+        resampling = Resampling.between(_permuted(prepared, order), _permuted(trace.source.shape, order))
         n, flipped = trace.prepared.shape[axis], trace.flips[axis]
         pieces = [
             Piece(n - slab.last, n - slab.first, slab) if flipped else Piece(slab.first, slab.last, slab)
@@ -226,6 +227,10 @@ def _source_order(shape: Shape, trace: Trace) -> Shape:
     prepared one, mostly smaller, is transposed.
     """
     return _triple(shape[trace.axes.index(a)] for a in range(3))
+
+
+def _permuted(shape: Shape, order: Axes) -> Shape:
+    return _triple(shape[a] for a in order)
 
 
 def _as_array(scores: NDArray[Any] | Tensor) -> NDArray[Any]:

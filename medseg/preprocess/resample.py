@@ -20,7 +20,7 @@ from medseg.core.labels import IGNORE
 Float32 = NDArray[np.float32]
 Block = Callable[[int, int], NDArray[np.generic]]
 
-_SLAB_BYTES = 32 * 2**20
+_SLAB_BYTES = 16 * 2**20
 
 
 def axis_weights(n_in: int, n_out: int) -> Float32:
