@@ -28,8 +28,9 @@ _FIGURES = 3
 _WORST = 0.1  # the part of the cases that a review should not miss
 _RECALL = 0.8  # and how much of that part it should hold
 _FEWEST_WORST = 2  # one case alone says too little about bad ones
-_DICE = 0.01  # Dice is kept this far from 0 and 1, where its logit would be infinite
-_SHARE = 1e-3  # and the figures of the evidence this far
+# Dice is kept between these, as the logit of 0 and 1 is infinite: whether 0 or 0.01, it failed.
+_LOWEST, _HIGHEST = 0.01, 0.999
+_SHARE = 1e-3  # the figures of the evidence are kept this far from 0 and 1
 _RIDGE = 1.0  # pseudo-cases that say: the score means nothing
 _SPREAD = 1e-3  # a figure that varies less between the cases tells nothing
 
@@ -66,7 +67,7 @@ class Estimator:
         self.cases = len(pairs)
         self.promises = self.cases >= LEAST_FOR_INTERVAL
         self._figures = np.array([figures for figures, _ in pairs], dtype=np.float64).reshape(self.cases, _FIGURES)
-        self._truth = _logit(np.array([dice for _, dice in pairs], dtype=np.float64), _DICE)
+        self._truth = _logit(np.array([dice for _, dice in pairs], dtype=np.float64), _LOWEST, _HIGHEST)
         self.threshold: float | None = None
         if self.cases >= LEAST:
             self._whole = _fit(self._figures, self._truth, np.ones((1, self.cases)))
@@ -117,7 +118,7 @@ def figures_of(evidence: Evidence) -> Floats | None:
     if evidence.confidence is None or not evidence.overlaps or not evidence.stability:
         return None
     overlap, stability = (np.mean(list(part.values())) for part in (evidence.overlaps, evidence.stability))
-    return _logit(np.array([overlap, stability, evidence.confidence]), _SHARE)
+    return _logit(np.array([overlap, stability, evidence.confidence]), _SHARE, 1 - _SHARE)
 
 
 def jackknife_plus(centers: Floats, errors: Floats) -> tuple[float, float]:
@@ -129,9 +130,10 @@ def jackknife_plus(centers: Floats, errors: Floats) -> tuple[float, float]:
     rank = math.ceil(LEVEL * (n + 1) - 1e-9)
     if rank > n:
         return 0.0, 1.0
-    low = np.sort(centers - errors)[n - rank]
-    high = np.sort(centers + errors)[rank - 1]
-    return float(_dice(low)), float(_dice(high))
+    low = float(_dice(np.sort(centers - errors)[n - rank]))
+    high = float(_dice(np.sort(centers + errors)[rank - 1]))
+    # A bound at the ends of what logits are taken of (but for rounding) reaches whatever lies beyond.
+    return (0.0 if low <= _LOWEST + 1e-9 else low), (1.0 if high >= _HIGHEST - 1e-9 else high)
 
 
 def explain(estimator: Estimator) -> str:
@@ -176,8 +178,8 @@ def _scores(figures: Floats, center: Floats, scale: Floats) -> Floats:
     return many
 
 
-def _logit(share: Floats, least: float) -> Floats:
-    kept = np.clip(share, least, 1 - least)
+def _logit(share: Floats, lowest: float, highest: float) -> Floats:
+    kept = np.clip(share, lowest, highest)
     logits: Floats = np.log(kept / (1 - kept))
     return logits
 

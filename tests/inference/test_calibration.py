@@ -129,6 +129,16 @@ def test_nothing_found_expects_nothing_and_teaches_nothing() -> None:
     assert estimator.expect(Evidence()) is None
 
 
+def test_perfect_and_failed_cases_lie_inside_intervals_that_reach_them() -> None:
+    rng = np.random.default_rng(3)
+    cases = cases_of("telling", 12, rng)
+    perfect = Estimator(Calibration(tuple(HeldOut(1.0, case.evidence) for case in cases)))
+    failed = Estimator(Calibration(tuple(HeldOut(0.0, case.evidence) for case in cases)))
+    best, worst = (one.expect(cases[0].evidence) for one in (perfect, failed))
+    assert best is not None and best.high == 1.0 and best.low > 0.99
+    assert worst is not None and worst.low == 0.0 and worst.high < 0.011
+
+
 def test_the_interval_is_the_jackknife_plus() -> None:
     centers, errors = np.arange(19.0) / 10, np.full(19, 0.5)
     low, high = jackknife_plus(centers, errors)  # the 18th smallest of 19 from either end
