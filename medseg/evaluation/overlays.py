@@ -11,7 +11,7 @@ from medseg.core.geometry import GeometryError
 from medseg.core.labels import IGNORE, Color
 from medseg.core.volume import LabelMap, Volume
 from medseg.evaluation.montage import wrapped
-from medseg.evaluation.views import Image, Plane, Window, channels_last, colors, structure, window
+from medseg.evaluation.views import Image, Plane, Window, channels_last, colors, is_picture, structure, window
 
 _LONGEST = 512  # pixels of a slice's longer side
 _STRIP = 22  # pixels of a line of text
@@ -23,9 +23,9 @@ _LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))  # what the world's axes point a
 def overlays(volume: Volume, labelmap: LabelMap, most: int) -> list[NDArray[np.uint8]]:
     """Every n-th slice along k, so that there are at most `most`: pictures [rows, columns, 3] of one size.
 
-    Slices are shown as they were acquired (i to the right, j down), at true proportions, in the usual
-    window; the letters say where right, front and head are. Labels are outlined in their colours and
-    named below; "nothing found" stands there where the result is empty.
+    Slices are shown as they were acquired (i to the right, j down; pictures as they are), at true
+    proportions, in the usual window; the letters say what the left and the top edge are towards. Labels
+    are outlined in their colours and named below; "nothing found" stands there where the result is empty.
     Raises GeometryError where the two do not lie on one grid.
     """
     if labelmap.geometry.shape != volume.geometry.shape:
@@ -44,12 +44,16 @@ def overlays(volume: Volume, labelmap: LabelMap, most: int) -> list[NDArray[np.u
 def _shape(volume: Volume) -> tuple[int, int]:
     """(rows, columns) of a slice in square pixels; even, as colours are stored for two pixels at a time."""
     width, height, _ = volume.geometry.extent
+    if is_picture(volume.geometry):
+        width, height = height, width
     scale = _LONGEST / max(width, height)
     return max(8, 2 * round(height * scale / 2)), max(8, 2 * round(width * scale / 2))
 
 
 def _edges(volume: Volume) -> tuple[str, str]:
-    """The letters of the left and the top edge."""
+    """The letters of the left and the top edge; a picture has none."""
+    if is_picture(volume.geometry):
+        return "", ""
     return _letter(-volume.geometry.direction[:, 0]), _letter(-volume.geometry.direction[:, 1])
 
 
@@ -64,8 +68,10 @@ def _slice(
     """Slice k in colour and its labels, both at the size at which they are shown."""
     from PIL import Image as Pillow
 
-    image: Image = channels_last(np.swapaxes(volume.array[..., k], -1, -2), shades)
-    plane = labelmap.array[..., k].T
+    array, plane = volume.array[..., k], labelmap.array[..., k]
+    if not is_picture(volume.geometry):  # whose i runs down its rows already
+        array, plane = np.swapaxes(array, -1, -2), plane.T
+    image: Image = channels_last(array, shades)
     given = Pillow.fromarray(np.ascontiguousarray((image * 255).round().astype(np.uint8)))
     resized = np.asarray(given.resize((shape[1], shape[0]), Pillow.Resampling.BILINEAR))
     rows = ((np.arange(shape[0]) + 0.5) * plane.shape[0] / shape[0]).astype(np.intp)

@@ -97,7 +97,7 @@ def derive(
         if not labels:
             raise FormatError(source.path, "a segmentation needs at least one named label", "undeclared-label")
         images = _source_images(source, ordered.frames)
-        numbers = _numbers(labelmap, labels, source.path)
+        numbers = _numbers(labelmap, labels, source.path, picture=ordered.frames[0].position is None)
         if ordered.reslicing is not None:
             numbers = ordered.reslicing.labels_to_slices(numbers)
         if deidentify:
@@ -208,14 +208,17 @@ def _unnamed(labelmap: LabelMap) -> tuple[Label, ...]:
     return tuple(Label(f"label {value}", int(value)) for value in np.unique(labelmap.array) if value != 0)
 
 
-def _numbers(labelmap: LabelMap, labels: Sequence[Label], path: Path) -> NDArray[Any]:
-    """[K, rows, columns]: 0 background, n the n-th label, as segments are numbered from 1 without gaps."""
+def _numbers(labelmap: LabelMap, labels: Sequence[Label], path: Path, *, picture: bool) -> NDArray[Any]:
+    """[K, rows, columns]: 0 background, n the n-th label, as segments are numbered from 1 without gaps.
+
+    The i axis of a picture runs down its rows, that of a volume along them.
+    """
     values = storable_labels(labelmap, path)
     table = np.zeros(int(values.max()) + 1, dtype=np.uint8 if len(labels) < 256 else np.uint16)
     for number, label in enumerate(labels, start=1):
         if label.value < len(table):
             table[label.value] = number
-    return np.ascontiguousarray(table[values.transpose(2, 1, 0)])
+    return np.ascontiguousarray(table[values.transpose((2, 0, 1) if picture else (2, 1, 0))])
 
 
 def _source_images(source: Source, frames: Sequence[Frame]) -> list[Dataset]:

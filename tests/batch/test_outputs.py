@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,25 @@ def test_scans_that_are_no_dicom_have_a_label_map_measurements_and_a_preview(tmp
     written = _write(Prediction(prediction.labelmap, scan, Outcome(Status.OK)), tmp_path / "out")
     assert [output.kind for output in written.outputs] == ["nifti", "preview"]
     assert written.measurements["left lung"]["mean"] is not None
+
+
+def test_a_picture_has_a_capture_but_no_place_in_the_body(tmp_path: Path) -> None:
+    values = np.zeros((1, 24, 10, 1), np.float32)  # columns, rows
+    write_series(Volume(values, Geometry.from_spacing((1, 1, 1), values.shape[1:])), tmp_path / "in")
+    (file,) = (tmp_path / "in").iterdir()
+    dataset = pydicom.dcmread(file)
+    del dataset.ImagePositionPatient, dataset.ImageOrientationPatient, dataset.FrameOfReferenceUID
+    dataset.save_as(file)
+    source = replace(formats.discover(tmp_path / "in")[0], findings=())
+    scan = formats.read(source)
+    array = np.zeros(scan.volume.geometry.shape, np.uint8)
+    assert array.shape == (10, 24, 1)
+    array[2:5, 12:20] = 1
+    prediction = Prediction(LabelMap(array, scan.volume.geometry, LABELS), scan, Outcome(Status.OK))
+    written = _write(prediction, tmp_path / "out")
+    assert [finding.code for finding in written.findings] == ["no-seg", "no-rtstruct", "no-sr"]
+    capture = pydicom.dcmread(next(output.path for output in written.outputs if output.kind == "sc"))
+    assert capture.Columns == 512 and capture.Rows < 260
 
 
 def test_a_segmentation_may_hold_all_labels_in_one_frame_a_slice(tmp_path: Path) -> None:

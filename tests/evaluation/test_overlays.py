@@ -50,3 +50,15 @@ def test_an_empty_result_and_another_grid() -> None:
     other = LabelMap(np.zeros((8, 8, 3), np.uint8), Geometry(np.eye(4), (8, 8, 3)), LABELS)
     with pytest.raises(GeometryError):
         overlays(volume, other, 64)
+
+
+def test_pictures_are_shown_the_way_they_are() -> None:
+    geometry = Geometry.from_spacing((1, 1, 1), (16, 32, 1))  # rows, columns
+    labelmap = LabelMap(np.zeros(geometry.shape, np.uint8), geometry, LABELS)
+    labelmap.array[2:6, 20:30, 0] = 1
+    volume = Volume(np.full((3, 16, 32, 1), 100, np.float32), geometry)
+    (picture,) = overlays(volume, labelmap, 64)
+    assert picture.shape[1] == 512
+    found = np.argwhere((picture[:256] == LABELS[0].color).all(axis=2))
+    assert found.min(axis=0).tolist() == [2 * 16, 20 * 16]
+    assert found.max(axis=0).tolist() == [6 * 16 - 1, 30 * 16 - 1]
