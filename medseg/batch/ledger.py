@@ -230,7 +230,9 @@ def read_ledger(folder: Path) -> tuple[list[Entry], dict[str, str]]:
     if not path.is_file():
         raise UsageError(f"{folder}: holds no {LEDGER}; give the output folder of `medseg predict`")
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
+        # Without a log of changes nobody writes it, and reading need not make files of its own beside it.
+        how = "mode=ro" if path.with_name(LEDGER + "-wal").exists() else "immutable=1"
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?{how}", uri=True, timeout=30)) as connection:
             about = dict(connection.execute("SELECT name, value FROM about").fetchall())
             return list(_entries(connection)), about
     except sqlite3.Error as error:

@@ -8,6 +8,7 @@ from importlib.resources import files
 from urllib.parse import quote
 
 from medseg.core.version import VERSION
+from medseg.data.codes import CODES
 
 _ORDER = ("review", "failed", "refused", "done", "running", "selected", "found")
 # state -> (what it is called, class of its tag)
@@ -68,6 +69,7 @@ def batch_page(name: str, figures: BatchFigures, series: Sequence[Shown]) -> str
         figures=figures,
         counts=counts,
         words=_WORDS,
+        codes=CODES,
         stages=stages,
         series=ordered[:_MOST_SHOWN],
         missing=max(0, len(ordered) - _MOST_SHOWN),

@@ -61,6 +61,7 @@ def test_what_was_put_comes_back_in_order(tmp_path: Path) -> None:
     ledger.order(["b"])
     assert list(ledger.entries()) == ["b"]
     ledger.close()
+    read_ledger(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [BACKUP, LEDGER]
 
 
