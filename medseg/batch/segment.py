@@ -132,7 +132,8 @@ class Segmenter:
             return item
         findings = tuple(prediction.scan.findings)
         errors = [finding.code for finding in findings if finding.severity is Severity.ERROR]
-        answer = Answer(outcome.status, (errors or [REFUSED])[-1], outcome.reason, findings, item.inputs)
+        code = outcome.code or (errors or [REFUSED])[-1]
+        answer = Answer(outcome.status, code, outcome.reason, findings, item.inputs)
         return replace(item, prediction=None, answer=answer)
 
     def write(self, item: _Item) -> Answer:
@@ -182,7 +183,7 @@ class Segmenter:
 
     def _answer(self, prediction: Prediction, inputs: Inputs, written: Written) -> Answer:
         outcome = prediction.outcome
-        expected = getattr(prediction, "expected", None)
+        expected = prediction.expected
         return Answer(
             status=outcome.status,
             reason=outcome.reason,

@@ -31,7 +31,7 @@ class Finding:
     missing-geometry, bad-geometry, missing-xform, sform-qform-disagreement, non-orthogonal-axes,
     exif-orientation, grid-mismatch, wrong-channels, unpaired, undeclared-label, not-a-label-map,
     not-finite, missing-uids, burned-in-annotation, no-seg, no-rtstruct, no-sr, no-sc, no-preview,
-    not-selected, vanished, changed, crashed.
+    not-selected, too-large, vanished, changed, crashed.
     docs/inspect.md explains them all.
     `values` holds the numbers behind the sentence in `message`.
     """
@@ -107,10 +107,11 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one scan, and why where it is not ok."""
+    """What became of one scan, and why where it is not ok; `code` where the reason has one (see Finding)."""
 
     status: Status
     reason: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

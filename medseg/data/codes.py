@@ -207,6 +207,9 @@ CODES: dict[str, Advice] = {
     "not-selected": Advice(
         _BATCHES, "The task's `modality` or `selection` leaves the series out, for the reason given.",
         "Nothing, where that is right; otherwise see `selection` in docs/tasks.md."),
+    "too-large": Advice(
+        _BATCHES, "Predicting the scan would take more memory than --memory allows; how much is said.",
+        "Allow more, or run it on a larger machine and then again with --retry refused."),
     "vanished": Advice(
         _BATCHES, "Files of the series were gone when it was its turn.",
         "Run the same command again when they are back."),

@@ -72,7 +72,7 @@ class Predictor:
 
     def _bounded(self, geometry: Geometry, memory: int, outcome: Outcome) -> Outcome:
         reason = refusal(geometry, self.bundle, memory)
-        return Outcome(Status.REFUSED, reason) if reason else outcome
+        return Outcome(Status.REFUSED, reason, "too-large") if reason else outcome
 
     def _segment(self, volume: Volume) -> Segmented:
         prepared = prepare(volume, self.bundle.plan)

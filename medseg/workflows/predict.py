@@ -31,8 +31,8 @@ class PredictOptions:
     file names. retry: ends of an earlier run that are tried again (failed, refused, review).
 
     executor: serial, processes (a script that asks for it needs `if __name__ == "__main__":`) or ray;
-    workers, timeout (seconds a scan), address (of a Ray cluster): for it; memory: bytes that one
-    worker's computation may take; quiet_for: watch the folder, and take series that did not change for
+    workers, timeout (seconds a scan), address (of a Ray cluster): for it; memory: bytes that the
+    workers on one machine may take together; quiet_for: watch the folder, and take series that did not change for
     so many seconds, until an interrupt.
     """
 
@@ -104,7 +104,9 @@ class PredictorLoader:
         from medseg.inference import Predictor
 
         self._share_cores()
-        return Predictor(self.changed(Bundle.load(self.model)), self.options.device)
+        memory = self.options.memory
+        share = None if memory is None else memory // self._workers
+        return Predictor(self.changed(Bundle.load(self.model)), self.options.device, share)
 
     def changed(self, bundle: Bundle) -> Bundle:
         """The bundle with the window that is asked for."""
@@ -116,13 +118,17 @@ class PredictorLoader:
         )
         return replace(bundle, plan=replace(bundle.plan, window=window))
 
+    @property
+    def _workers(self) -> int:
+        """Workers that share this machine (on a cluster they are spread over machines)."""
+        return (self.options.workers or 1) if self.options.executor == "processes" else 1
+
     def _share_cores(self) -> None:
         """Several workers on one machine get their share of its cores each."""
-        workers = self.options.workers or 1
-        if self.options.executor == "processes" and workers > 1:
+        if self._workers > 1:
             import torch
 
-            torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+            torch.set_num_threads(max(1, torch.get_num_threads() // self._workers))
 
 
 def _check(options: PredictOptions) -> None:

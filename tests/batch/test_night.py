@@ -258,9 +258,7 @@ def test_a_read_only_folder_is_one_sentence(evening: Path, bundle_folder: Path, 
         run("umount", "-l", str(small))
 
 
-def test_scans_that_vanish_stop_the_batch_and_come_back(
-    evening: Path, bundle_folder: Path, tmp_path: Path
-) -> None:
+def test_scans_that_vanish_stop_the_batch_and_come_back(evening: Path, bundle_folder: Path, tmp_path: Path) -> None:
     scans, output = tmp_path / "scans", tmp_path / "out"
     shutil.copytree(evening, scans)
     process = subprocess.Popen(

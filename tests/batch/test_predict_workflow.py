@@ -105,3 +105,71 @@ def test_a_dicom_series_gives_a_seg_on_its_frames(write_scan: Write, bundle_fold
     assert (tmp_path / f"out/{row.scan}.seg.dcm").is_file()
     labelmap = formats.read_labels(formats.source_of(tmp_path / "out" / row.output))
     assert np.isclose(row.volumes_ml["near"], (labelmap.array == 1).sum() * labelmap.geometry.voxel_volume_ml)
+
+
+def test_what_would_need_more_memory_is_refused_with_its_size(
+    write_scan: Write, bundle_folder: Path, tmp_path: Path
+) -> None:
+    from medseg.batch.ledger import read_ledger
+
+    write_scan(tmp_path / "in/a.nii.gz")
+    result = predict(tmp_path / "in", bundle_folder, tmp_path / "out", PredictOptions("cpu", memory=50 << 20))
+    assert result.exit_code == 2 and "GB of memory" in result.rows[0].reason
+    assert read_ledger(tmp_path / "out")[0][0].code == "too-large"
+    again = predict(
+        tmp_path / "in", bundle_folder, tmp_path / "out", PredictOptions("cpu", memory=4 << 30, retry=("refused",))
+    )
+    assert again.exit_code == 0
+
+
+def test_every_kind_of_output_is_in_the_ledger_with_its_checksum(
+    write_scan: Write, bundle_folder: Path, tmp_path: Path
+) -> None:
+    from medseg.batch.ledger import read_ledger
+    from medseg.batch.outputs import KINDS, sha256_of
+    from medseg.formats.dicom_write import write_series
+
+    volume = formats.read(formats.source_of(write_scan(tmp_path / "a.nii.gz"))).volume
+    write_series(volume, tmp_path / "in/series", modality="MR")
+    options = PredictOptions("cpu", outputs=KINDS, deidentify=True)
+    predict(tmp_path / "in", bundle_folder, tmp_path / "out", options)
+    (entry,) = read_ledger(tmp_path / "out")[0]
+    assert {file.kind for file in entry.files} == set(KINDS) and not [f for f in entry.findings if f.startswith("no-")]
+    assert all(sha256_of(tmp_path / "out" / file.path) == file.sha256 for file in entry.files)
+    assert {label["label"] for label in entry.measurements.values()} == {"near", "far"}
+    with pytest.raises(UsageError, match="there is no output 'nrrd'; there are nifti, seg"):
+        predict(tmp_path / "in", bundle_folder, tmp_path / "out", PredictOptions("cpu", outputs=("nrrd",)))
+    with pytest.raises(UsageError, match="there is no 'done'; there are failed"):
+        predict(tmp_path / "in", bundle_folder, tmp_path / "out", PredictOptions("cpu", retry=("done",)))
+
+
+@pytest.mark.parametrize(("given", "words"), [("4", "'4' is not a size"), ("-4G", "'-4G' is not a size")])
+def test_a_wrong_size_is_refused(tmp_path: Path, given: str, words: str) -> None:
+    result = _command(tmp_path, "--model", tmp_path, "-o", tmp_path / "out", f"--memory={given}")
+    assert result.exit_code == 2 and words in result.stderr
+
+
+def test_selection_leaves_series_out_with_the_reason(write_scan: Write, bundle_folder: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from medseg.batch.run import BatchOptions, predict_folder
+    from medseg.bundle import Bundle
+    from medseg.core.events import silent
+    from medseg.core.selection import Selection
+    from medseg.formats.dicom_write import write_series
+    from medseg.inference import Predictor
+
+    volume = formats.read(formats.source_of(write_scan(tmp_path / "in/small.nii.gz"))).volume
+    write_series(volume, tmp_path / "in/ct", modality="CT")
+    write_series(volume, tmp_path / "in/mr", modality="MR")
+    bundle = Bundle.load(bundle_folder)
+    for selection, reason in (
+        (Selection(include_descriptions=("thorax",)), "its series description matches none of those the task includes"),
+        (Selection(min_slices=99), "it has 12 slices, fewer than the 99 the task asks for"),
+    ):
+        task = bundle.task.model_copy(update={"selection": selection})
+        picky = Predictor(replace(bundle, task=task, hash=reason), "cpu")
+        rows = predict_folder(tmp_path / "in", picky, tmp_path / "out", BatchOptions(), silent).rows
+        reasons = {row.path.split("/")[0]: row.reason for row in rows if row.status == "refused"}
+        assert reasons["ct"] == "its modality is CT, but the task 'toy' is for MR" and reasons["mr"] == reason
+        assert all("not-selected" in row.findings for row in rows if row.status == "refused")
