@@ -10,6 +10,8 @@ from pathlib import Path
 from medseg.batch.ledger import Fact, path_hash
 from medseg.core.case import Source
 
+_HEADERS = frozenset({".mhd", ".nhdr"})
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -38,8 +40,16 @@ def unchanged(source: Source, known: Mapping[str, Fact]) -> bool:
 
 
 def files_of(source: Source) -> tuple[Path, ...]:
-    """The files of a series in their order; of a folder that is listed as broken, none."""
-    return tuple(file for file in (source.files or (source.path,)) if not file.is_dir())
+    """The files of a series in their order; of a folder that is listed as broken, none.
+
+    The pixels of a .mhd or .nhdr lie in a file beside it: whatever shares its name counts.
+    """
+    files = tuple(file for file in (source.files or (source.path,)) if not file.is_dir())
+    if source.path.suffix.lower() not in _HEADERS:
+        return files
+    stem = f"{source.path.stem}."
+    beside = sorted(file for file in source.path.parent.iterdir() if file.name.startswith(stem) and file.is_file())
+    return (*files, *(file for file in beside if file not in files))
 
 
 def signature(source: Source, untimed: Path) -> tuple[tuple[str, int, int], ...]:

@@ -153,6 +153,18 @@ def test_the_hash_of_inputs_is_that_of_their_content(tmp_path: Path) -> None:
     assert not unchanged(source, known)
 
 
+def test_pixels_beside_their_header_count(tmp_path: Path) -> None:
+    header, pixels = tmp_path / "a.mhd", tmp_path / "a.raw"
+    header.write_text("ElementDataFile = a.raw")
+    pixels.write_bytes(b"abc")
+    (tmp_path / "ab.raw").touch()
+    source = Source(header, (header,), "itk", "a")
+    first = hash_inputs(source, {})
+    assert len(first.facts) == 2
+    pixels.write_bytes(b"abd")
+    assert hash_inputs(source, {}).hash != first.hash
+
+
 # ---- runs ----------------------------------------------------------------------------------------
 
 NIFTI = BatchOptions(frozenset({"nifti"}))
