@@ -119,7 +119,7 @@ class Driver:
 
     def _planned_for(self, sources: Sequence[Source], question: Question, among: Sequence[Source] | None) -> Plan:
         old = self.ledger.entries()
-        plan = make_plan(sources, question, old, self.ledger.facts())
+        plan = make_plan(sources, question, old, self._facts)
         self._question = question
         every = sources if among is None else among
         self._sources |= {printable(source.name): source for source in every}

@@ -185,12 +185,6 @@ class Ledger:
             )
             self._connection.execute("DELETE FROM series WHERE place IS NULL")
 
-    def facts(self) -> dict[str, Fact]:
-        """What is known of input files, by the hash of their path."""
-        with self._told():
-            rows = self._connection.execute("SELECT file, size, mtime_ns, inode, sha256 FROM facts").fetchall()
-        return {row[0]: Fact(row[0], row[1], row[2], int(row[3]), row[4]) for row in rows}
-
     def facts_of(self, files: Iterable[str]) -> list[Fact]:
         """What is known of some input files, given by the hashes of their paths."""
         found = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from medseg.core.task import Task
 
 _SCANNERS = ("CT", "MR", "PT")
 _REASONS_SHOWN = 4
+
+Known = Callable[[Source], Mapping[str, Fact]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +84,10 @@ class _Sorting:
     done: int = 0
 
 
-def make_plan(
-    sources: Iterable[Source], question: Question, old: Mapping[str, Entry], facts: Mapping[str, Fact]
-) -> Plan:
+def make_plan(sources: Iterable[Source], question: Question, old: Mapping[str, Entry], known: Known) -> Plan:
     """Sort series into those that cannot be segmented, those that are done, and those to be done.
 
-    old: entries of earlier runs; facts: what is known of input files. Files are read only where an
+    old: entries of earlier runs; known: what is known of a series' files. Files are read only where an
     earlier answer depends on files that were touched since.
     """
     found = _Sorting()
@@ -100,7 +100,7 @@ def make_plan(
             codes = tuple(dict.fromkeys([*entry.findings, code]))
             entry = replace(entry, state=state, code=code, reason=question.sentence(reason), findings=codes)
         else:
-            entry = _known(source, entry, question, old.get(entry.scan), (facts, found))
+            entry = _known(source, entry, question, old.get(entry.scan), (known, found))
         found.entries[entry.scan] = entry
         if entry.state is State.SELECTED:
             found.todo.append(entry.scan)
@@ -124,17 +124,18 @@ def _known(
     entry: Entry,
     question: Question,
     before: Entry | None,
-    facts: tuple[Mapping[str, Fact], _Sorting],
+    sorting: tuple[Known, _Sorting],
 ) -> Entry:
     """The entry of an earlier run where it is still true, else one that is to be done."""
-    known, found = facts
+    known, found = sorting
     key = Key("", question.bundle, question.options)
     if before is not None and before.state in ENDS and before.key.inputs:
         try:
-            inputs = hash_inputs(source, known)
+            facts = known(source)
+            inputs = hash_inputs(source, facts)
         except OSError:
             return replace(entry, state=State.SELECTED, key=key)
-        found.facts += inputs.facts
+        found.facts += [fact for fact in inputs.facts if facts.get(fact.file) != fact]
         key = replace(key, inputs=inputs.hash)
         if before.key == key and _holds(before, question):
             found.done += 1
