@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from medseg.core.geometry import Geometry
 from medseg.core.quality import Evidence, Expected
 from medseg.core.volume import LabelMap, Volume
 
@@ -52,7 +53,7 @@ class Source:
     frames: (place in `files`, frame from 0) of what belongs to it, where its files hold more than
     this one volume; identifiers: what its header says of the patient, which no output may repeat;
     description, image_type: DICOM's Series Description and Image Type, for choosing series only, as
-    the first is free text that may name the patient, too.
+    the first is free text that may name the patient, too; grid: where headers alone tell it.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class Source:
     identifiers: tuple[str, ...] = field(default=(), repr=False)
     description: str = field(default="", repr=False)
     image_type: str = field(default="", repr=False)
+    grid: Geometry | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -67,9 +67,12 @@ class Selection:
                     raise ValueError(f"{name}: {pattern!r} is not a regular expression ({error})") from error
 
     def unfit_header(self, source: Source) -> str:
-        """Why a series is not to be segmented, from the words in its headers; '' where nothing speaks against it."""
+        """Why a series is not to be segmented, from its headers; '' where they say nothing against it."""
         if source.format != "dicom":
             return ""
+        return self._unfit_words(source) or (self.unfit_grid(source.grid, picture=False) if source.grid else "")
+
+    def _unfit_words(self, source: Source) -> str:
         wrong = _found(self.exclude_image_types, source.image_type)
         if wrong:
             return f"its image type matches {wrong!r}, which the task excludes"

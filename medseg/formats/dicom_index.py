@@ -215,7 +215,7 @@ def _volumes(path: Path, images: Sequence[Header], name: str) -> list[Source]:
             next(header for header in images if header.path == files[0]),
             (*dropped, *part.findings, *ordered.findings),
         )
-        sources.append(replace(source, frames=_some_of(files, part.frames, frames)))
+        sources.append(replace(source, frames=_some_of(files, part.frames, frames), grid=ordered.geometry))
     return sources
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,13 @@ def test_grids_are_judged(rules: dict[str, object], geometry: Geometry, reason: 
     assert selection.unfit_grid(geometry, picture=False).startswith(reason)
     fitting = {"orientation": ["axial", "coronal", "sagittal"], "pixel_spacing": [0.8, 0.8], "min_slices": 60}
     assert task(**fitting, slice_spacing=[2.5, 2.5]).selection.unfit_grid(geometry, picture=False) == ""
+
+
+def test_headers_that_tell_the_grid_are_enough() -> None:
+    rules = task(orientation=["axial"], exclude_image_types=["mip"]).selection
+    assert rules.unfit_header(replace(series(), grid=CORONAL)).startswith("it is coronal")
+    assert rules.unfit_header(replace(series(image_type="MIP"), grid=CORONAL)).startswith("its image type")
+    assert rules.unfit_header(replace(series(), grid=AXIAL)) == ""
 
 
 def test_pictures_have_no_plane_and_no_millimetres() -> None:
