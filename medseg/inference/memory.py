@@ -22,15 +22,15 @@ from medseg.preprocess import trace_of
 LOADED_BYTES = 300 * 10**6
 # What the libraries set up when a network first runs.
 _WARM = 70 * 10**6
-# Slabs of the scan on their way from one grid to the other: planes in, intermediate, out, best.
-_RESAMPLING = 90 * 10**6
+# Slabs on their way from one grid to the other (planes in, intermediate, out, best), and looking at their certainty.
+_RESAMPLING = 120 * 10**6
 # Cleaning and counting pieces, beside the label map and its copy.
 _PIECES = 100 * 10**6
 # Stored pixels (16 bits, mostly) beside the float32 volume made of them.
 _STORED = 2
-# Feature maps of full resolution that live at a time in a U-Net of these features: the two that are
-# concatenated, the concatenation of the convolution's input as the library lays it out, its output.
-_MAPS = 6
+# Feature maps of full resolution that live at a time in a U-Net: those of the way down that are
+# concatenated, their concatenation (twice as wide), and what is computed of it.
+_MAPS = 5
 
 
 def predicted_peak(geometry: Geometry, bundle: Bundle) -> int:
