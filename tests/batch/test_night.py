@@ -276,11 +276,20 @@ def test_scans_that_vanish_stop_the_batch_and_come_back(evening: Path, bundle_fo
     assert sum(row["status"] in ("ok", "review") for row in rows(output)) == FEWER - FEWER // 20
 
 
+def _listening() -> None:
+    """A shell starts what runs in its background deaf to Ctrl-C, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupt_and_a_termination_end_cleanly(night: Path, bundle_folder: Path, tmp_path: Path) -> None:
     for stop in (signal.SIGINT, signal.SIGTERM):
         output = tmp_path / stop.name
         process = subprocess.Popen(
-            command(night, bundle_folder, output), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command(night, bundle_folder, output),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=_listening,
         )
         while _count(output) < 5 and process.poll() is None:
             time.sleep(0.02)
