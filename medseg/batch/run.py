@@ -140,14 +140,13 @@ class _Batch:
     workers: Workers
 
     def question(self, sources: Sequence[Source]) -> Question:
-        known = {word for source in sources for word in source.identifiers}
         return Question(
             bundle=self.model.bundle.hash,
             options=self.options.hash,
             task=self.model.bundle.task,
             root=self.scans if self.scans.is_dir() else self.scans.parent,
             output=self.output,
-            identifiers=Identifiers() if self.options.keep_identifiers else Identifiers.of(known),
+            identifiers=Identifiers() if self.options.keep_identifiers else Identifiers.among(sources),
             retry=self.options.retry,
         )
 

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from medseg.core.case import Source
+
 _SHORTEST_NAME, _SHORTEST = 3, 4  # characters of what is looked for inside longer texts
 _EDGE = r"[^\W_]"  # a letter or digit
 _GAP = r"[\W_]+"
@@ -52,6 +54,11 @@ class Identifiers:
             re.compile(f"(?<!{_EDGE})(?:{'|'.join(longest_first)})(?!{_EDGE})", re.IGNORECASE) if patterns else None
         )
         return cls(frozenset(whole), inside)
+
+    @classmethod
+    def among(cls, sources: Iterable[Source]) -> Identifiers:
+        """What the headers of these scans say of their patients."""
+        return cls.of({word for source in sources for word in source.identifiers})
 
     def mask(self, text: str) -> str:
         """`text` (a sentence, or a path with / or \\) with every identifier replaced by its pseudonym."""

@@ -86,7 +86,7 @@ def find_drawn(root: Path, task: Task | None) -> Found | None:
         if _is_wanted(image, task) and (label is not None or not own):
             cases.append(Case(name, image.identity.patient, (image.source,), label))
     # Sentences name files, and names of files may tell who the patient is.
-    patients = Identifiers.of({word for source in sources for word in source.identifiers})
+    patients = Identifiers.among(sources)
     masked = tuple(replace(problem, message=patients.mask(problem.message)) for problem in problems)
     return Found(LAYOUT, tuple(cases), masked, _notes(elsewhere, task))
 

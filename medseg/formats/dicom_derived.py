@@ -141,23 +141,30 @@ def _with_patient(
 ) -> Dataset:
     made: Dataset = highdicom.base.SOPClass(
         study_instance_uid=image.StudyInstanceUID,
-        series_instance_uid=highdicom.UID(),
-        series_number=series_number,
-        sop_instance_uid=highdicom.UID(),
-        instance_number=1,
         sop_class_uid=sop_class,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MANUFACTURER,
-        software_versions=VERSION,
-        device_serial_number="0",
         transfer_syntax_uid=syntax,
-        # UTF-8 can hold whatever the source's own character set, or the lack of one, could.
-        specific_character_set="ISO_IR 192",
+        **own_series(series_number),
         **{_snake: image.get(keyword) for _snake, keyword in _PATIENT_AND_STUDY.items()},
         **series,
     )
     made.copy_patient_and_study_information(image)
     return made
+
+
+def own_series(number: int) -> dict[str, Any]:
+    """What every object of ours says of itself, as highdicom's arguments: a series of its own, made by medseg."""
+    return {
+        "series_instance_uid": highdicom.UID(),
+        "series_number": number,
+        "sop_instance_uid": highdicom.UID(),
+        "instance_number": 1,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": MANUFACTURER,
+        "software_versions": VERSION,
+        "device_serial_number": "0",
+        # UTF-8 can hold whatever the source's own character set, or the lack of one, could.
+        "specific_character_set": "ISO_IR 192",
+    }
 
 
 _PATIENT_AND_STUDY = {

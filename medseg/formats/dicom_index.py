@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -204,6 +205,8 @@ def _volumes(path: Path, images: Sequence[Header], name: str) -> list[Source]:
         return [_source(path, sorted(header.path for header in images), name, images[0], tuple(broken))]
     unique, dropped = _without_copies(frames)
     parts = split(unique)
+    headers = {header.path: header for header in images}
+    held = Counter(frame.path for frame in frames)
     sources: list[Source] = []
     for number, part in enumerate(parts, start=1):
         ordered = stack(part.frames, Reading())
@@ -212,18 +215,18 @@ def _volumes(path: Path, images: Sequence[Header], name: str) -> list[Source]:
             path,
             files,
             name if len(parts) == 1 else f"{name}-{number}",
-            next(header for header in images if header.path == files[0]),
+            headers[files[0]],
             (*dropped, *part.findings, *ordered.findings),
         )
-        sources.append(replace(source, frames=_some_of(files, part.frames, frames), grid=ordered.geometry))
+        sources.append(replace(source, frames=_some_of(files, part.frames, held), grid=ordered.geometry))
     return sources
 
 
-def _some_of(files: Sequence[Path], own: Sequence[Frame], all_frames: Sequence[Frame]) -> tuple[tuple[int, int], ...]:
-    """(place of the file, frame) of a volume's frames; nothing where it has every frame of its files."""
-    places = {path: place for place, path in enumerate(files)}
-    if len(own) == sum(frame.path in places for frame in all_frames):
+def _some_of(files: Sequence[Path], own: Sequence[Frame], held: Mapping[Path, int]) -> tuple[tuple[int, int], ...]:
+    """(place of the file, frame) of a volume's frames; nothing where it has all that its files hold (frames a file)."""
+    if len(own) == sum(held[path] for path in files):
         return ()
+    places = {path: place for place, path in enumerate(files)}
     return tuple(sorted((places[frame.path], frame.number) for frame in own))
 
 

@@ -21,11 +21,11 @@ from medseg.core.volume import LabelMap
 from medseg.formats.checks import in_short
 from medseg.formats.dicom_derived import (
     LONG,
-    MANUFACTURER,
     Derived,
     algorithm,
     derive,
     meaning,
+    own_series,
     require_space,
     save,
     task_name,
@@ -92,22 +92,13 @@ def _object(derived: Derived, frames: NDArray[Any], segments: Sequence[Any], kin
         pixel_array=frames,
         segmentation_type=highdicom.seg.SegmentationTypeValues[kind],
         segment_descriptions=segments,
-        series_instance_uid=highdicom.UID(),
-        series_number=_SERIES_NUMBER,
-        sop_instance_uid=highdicom.UID(),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MANUFACTURER,
-        software_versions=VERSION,
-        device_serial_number="0",
         content_label="MEDSEG",
         content_description=f"Segmentation by medseg {VERSION}"[:LONG],
         series_description=f"medseg {task_name(derived)}"[:LONG],
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        # UTF-8 can hold whatever the source's own character set, or the lack of one, could.
-        specific_character_set="ISO_IR 192",
         # Frames without foreground are left out; of an empty result all are kept, as an object needs one.
         omit_empty_frames=bool(frames.any()),
+        **own_series(_SERIES_NUMBER),
     )
     return made
 

@@ -22,7 +22,7 @@ from medseg.core.measurement import HOUNSFIELD, SUV, Measurement, Spread, Unit
 from medseg.core.version import VERSION
 from medseg.formats.checks import in_short
 from medseg.formats.dicom_deidentify import replacement
-from medseg.formats.dicom_derived import LONG, MANUFACTURER, Derived, meaning, task_name
+from medseg.formats.dicom_derived import LONG, MANUFACTURER, Derived, meaning, own_series, task_name
 from medseg.formats.dicom_frames import text
 from medseg.formats.quiet import quiet
 
@@ -77,17 +77,9 @@ def _object(derived: Derived, segmentation: Dataset, measurements: Sequence[Meas
     made: Dataset = sr.Comprehensive3DSR(
         evidence=[segmentation, *derived.images],
         content=content[0],
-        series_instance_uid=highdicom.UID(),
-        series_number=_SERIES_NUMBER,
-        sop_instance_uid=highdicom.UID(),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MANUFACTURER,
-        software_versions=VERSION,
-        device_serial_number="0",
         is_complete=True,
         series_description=f"medseg {task_name(derived)}"[:LONG],
-        specific_character_set="ISO_IR 192",
+        **own_series(_SERIES_NUMBER),
     )
     return made
 

@@ -50,7 +50,7 @@ def find_sources(root: Path, unpack_to: Path | None = None, keep_identifiers: bo
     for archive in archives:
         found += _in_archive(archive, root, unpack_to)
     if not keep_identifiers:
-        identifiers = Identifiers.of({word for source, _ in found for word in source.identifiers})
+        identifiers = Identifiers.among(source for source, _ in found)
         found = [(replace(source, name=identifiers.mask(source.name)), extension) for source, extension in found]
     return sorted(_uniquely_named(found, root), key=lambda source: source.name)
 

@@ -55,7 +55,7 @@ def import_dicom(source: Path, output: Path, task: Task | None, listener: Listen
     labelled = [case for case in found.cases if case.label is not None]
     labels = task.label_table() if task else all_labels([case.label for case in labelled if case.label])
     scans = [scan for case in labelled for scan in (*case.images, case.label) if scan]
-    run = _Run(task, labels, Identifiers.of({word for scan in scans for word in scan.identifiers}))
+    run = _Run(task, labels, Identifiers.among(scans))
     for problem in found.problems:
         run.leave_out(problem)
     with atomic_folder(output) as temporary:

@@ -156,7 +156,7 @@ def write_run(folder: Path, task: Task, root: Path, options: PrepareOptions) -> 
 
 def _usable_cases(task: Task, root: Path, options: PrepareOptions, listener: Listener) -> dict[str, Case]:
     dataset = find_cases(task, root)
-    secret = Identifiers.of(word for source in _sources(dataset.cases) for word in source.identifiers)
+    secret = Identifiers.among(_sources(dataset.cases))
     found = [*dataset.problems, *check_cases(dataset.cases, task, listener)]
     problems = [replace(problem, message=secret.mask(problem.message)) for problem in found]
     errors = [problem for problem in problems if problem.severity is Severity.ERROR]
