@@ -20,6 +20,18 @@ _ORDER, _CONTENT = 1, 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """What one step learns from: images [B, C, *spatial] float32, targets [B, *spatial] long.
+
+    weights [B, *spatial] float32: how much each voxel counts, None where all count alike.
+    """
+
+    images: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Batches:
     """Draws training batches from prepared cases on a device.
 
@@ -36,8 +48,8 @@ class Batches:
     device: torch.device
     answered: Shape
 
-    def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Batch number `step`: images [B, C, *spatial] float32, targets [B, *spatial] long."""
+    def __call__(self, step: int) -> Batch:
+        """Batch number `step`."""
         seed, plan = self.plan.schedule.seed, self.plan
         rng = np.random.default_rng([seed, _CONTENT, step])
         images, targets = [], []
@@ -51,7 +63,7 @@ class Batches:
         batch, target = torch.stack(images), torch.stack(targets)
         if plan.ndim == 2:
             batch, target = batch[..., 0], target[..., 0]
-        return apply_intensity(batch, draw_intensity(plan.augment, len(batch), batch.shape[1], rng)), target
+        return Batch(apply_intensity(batch, draw_intensity(plan.augment, len(batch), batch.shape[1], rng)), target)
 
     def _case_at(self, place: int) -> int:
         """Cases come in shuffled rounds, each once a round."""

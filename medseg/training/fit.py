@@ -75,11 +75,11 @@ def fit(job: Job) -> Fitted:
             rate = learning_rate(schedule, progress)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            images, targets = job.batches(step)
+            batch = job.batches(step)
             with torch.autocast(device.type, dtype=job.precision, enabled=job.precision != torch.float32):
-                outputs = network(images)
+                outputs = network(batch.images)
             outputs = outputs if isinstance(outputs, list) else [outputs]
-            loss = deep_supervised(loss_function, outputs, targets)
+            loss = deep_supervised(loss_function, outputs, batch.targets, batch.weights)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward without types
             torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT_NORM)

@@ -20,48 +20,66 @@ class DiceCrossEntropy(torch.nn.Module):
     Voxels with the target IGNORE have no part in either term: their gradient is exactly zero.
     """
 
+    class_weights: torch.Tensor | None
+
     def __init__(self, class_weights: torch.Tensor | None = None, dice: Literal["batch", "sample"] = "batch") -> None:
         super().__init__()
         self.dice = _monai_dice(dice)
         self.register_buffer("class_weights", class_weights)
 
-    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """logits [B, L, *spatial] of any float type, target [B, *spatial] long; a float32 scalar."""
+    def forward(self, logits: torch.Tensor, target: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+        """logits [B, L, *spatial] of any float type, target [B, *spatial] long; a float32 scalar.
+
+        weights [B, *spatial]: how much each voxel counts in the cross-entropy (None: all alike).
+        """
         logits = logits.float()
         valid = target != IGNORE
-        weights = self.class_weights if isinstance(self.class_weights, torch.Tensor) else None
+        losses = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
+        share = valid.to(losses.dtype) if weights is None else weights * valid
+        if self.class_weights is not None:
+            share = share * self.class_weights[torch.where(valid, target, 0)]
         # Summed and divided here: a batch of nothing but ignored voxels is then 0, not 0/0.
-        summed = F.cross_entropy(logits, target, weight=weights, ignore_index=IGNORE, reduction="sum")
-        share = valid if weights is None else weights[torch.where(valid, target, 0)] * valid
-        cross_entropy = summed / share.sum().clamp_min(1e-6)
+        cross_entropy = (losses * share).sum() / share.sum().clamp_min(1e-6)
         probabilities = logits.softmax(1) * valid.unsqueeze(1)
         classes = torch.arange(logits.shape[1], device=logits.device).view(1, -1, *[1] * (target.ndim - 1))
         dice: torch.Tensor = self.dice(probabilities, (target.unsqueeze(1) == classes).to(logits.dtype))
         return cross_entropy + dice
 
 
-def deep_supervised(loss: torch.nn.Module, outputs: Sequence[torch.Tensor], target: torch.Tensor) -> torch.Tensor:
-    """The loss at every resolution, each half as heavy as the one above (nnU-Net); weights sum to 1.
+def deep_supervised(
+    loss: torch.nn.Module,
+    outputs: Sequence[torch.Tensor],
+    target: torch.Tensor,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The loss at every resolution, each half as heavy as the one above (nnU-Net); shares sum to 1.
 
-    outputs: logits, full resolution first; the target is thinned out (nearest) to each size. For
-    networks of unpadded convolutions the target is cropped to the middle that they answer for.
+    outputs: logits, full resolution first; target and voxel weights (both [B, *spatial]) are thinned
+    out (nearest) to each size. For networks of unpadded convolutions they are cropped to the middle
+    that those answer for.
     """
-    target = _middle(target, outputs[0].shape[2:])
-    weights = [2.0**-level for level in range(len(outputs))]
+    size = outputs[0].shape[2:]
+    target, weights = _middle(target, size), None if weights is None else _middle(weights, size)
+    shares = [2.0**-level for level in range(len(outputs))]
     total = torch.zeros((), device=target.device)
-    for weight, logits in zip(weights, outputs, strict=True):
+    for share, logits in zip(shares, outputs, strict=True):
         size = logits.shape[2:]
-        fitted = target
-        if size != target.shape[1:]:
-            fitted = F.interpolate(target.unsqueeze(1).float(), size=size, mode="nearest-exact").squeeze(1).long()
-        total = total + weight / sum(weights) * loss(logits, fitted)
+        fitted = _thinned(target, size).long()
+        fitted_weights = None if weights is None else _thinned(weights, size)
+        total = total + share / sum(shares) * loss(logits, fitted, fitted_weights)
     return total
 
 
-def _middle(target: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+def _thinned(values: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    if tuple(size) == tuple(values.shape[1:]):
+        return values
+    return F.interpolate(values.unsqueeze(1).float(), size=tuple(size), mode="nearest-exact").squeeze(1)
+
+
+def _middle(values: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     for axis, wanted in enumerate(size, start=1):
-        target = target.narrow(axis, (target.shape[axis] - wanted) // 2, wanted)
-    return target
+        values = values.narrow(axis, (values.shape[axis] - wanted) // 2, wanted)
+    return values
 
 
 def class_weights(frequencies: Sequence[float], rule: str) -> torch.Tensor | None:
