@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
-from urllib.parse import quote
 
 from medseg.core.version import VERSION
 from medseg.data.codes import CODES
+from medseg.evaluation.page import render
 
 _ORDER = ("review", "failed", "refused", "done", "running", "selected", "found")
 # state -> (what it is called, class of its tag)
@@ -39,7 +38,10 @@ class BatchFigures:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One series. preview: its picture's path relative to the page; expected: Dice and the ends of its interval."""
+    """One series. preview: its picture's path relative to the page; expected: Dice and the ends of its interval.
+
+    An interval of 0 to 1 promises nothing (see `Expected`): the page then tells no Dice at all.
+    """
 
     scan: str
     state: str
@@ -54,17 +56,13 @@ class Shown:
 
 def batch_page(name: str, figures: BatchFigures, series: Sequence[Shown]) -> str:
     """The page, to be written beside previews/, which it shows; of what is to be reviewed, the worst comes first."""
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["path"] = quote
-    template = environment.from_string(files("medseg.evaluation").joinpath("batch.html.j2").read_text("utf-8"))
     ordered = sorted(series, key=_place)
     counts = {state: figures.counts.get(state, 0) for state in _ORDER}
     stages = [
         (stage, total, total / max(1e-9, sum(figures.seconds.values()))) for stage, total in figures.seconds.items()
     ]
-    return template.render(
+    return render(
+        "batch.html.j2",
         name=name,
         figures=figures,
         counts=counts,

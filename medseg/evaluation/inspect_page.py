@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medseg.core.case import Finding, Severity
 from medseg.core.files import write_json, write_text
@@ -16,10 +14,8 @@ from medseg.core.plan import Fingerprint
 from medseg.core.version import VERSION
 from medseg.data.codes import CODES, Advice
 from medseg.data.inspection import CaseRow, Inspection, amount
+from medseg.evaluation.page import embedded, render
 from medseg.evaluation.strips import Bar, Dot, Strip, bars, strips
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 _VERDICTS = ("Clean", "Look at the warnings", "Nothing here is usable")
 _SOME_BROKEN = "Some cases cannot be used"
@@ -52,14 +48,10 @@ def inspection_html(
     trained: Fingerprint | None = None,
 ) -> str:
     """The inspection as one page without references to other files; the worst cases come first."""
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["code"] = _code
-    template = environment.from_string(files("medseg.evaluation").joinpath("inspect.html.j2").read_text("utf-8"))
     rows = sorted(inspection.cases, key=lambda row: (_ORDER[row.worst], row.id))
     colors = {label.name: label.color for label in labels}
-    page = template.render(
+    return render(
+        "inspect.html.j2",
         root=Path(inspection.root).resolve().name or inspection.root,
         version=VERSION,
         inspection=inspection,
@@ -73,20 +65,11 @@ def inspection_html(
         cases=[_case(row, thumbnails.get(row.id), colors) for row in rows],
         missing=sum(row.shape is not None and row.id not in thumbnails for row in rows),
     )
-    return page + "\n"
 
 
 def _verdict(inspection: Inspection) -> str:
     some = inspection.exit_code == 1 and inspection.totals()["with_errors"] > 0
     return _SOME_BROKEN if some else _VERDICTS[inspection.exit_code]
-
-
-def _code(text: str) -> Markup:
-    """A sentence for the page, `names` in it set as code."""
-    from markupsafe import Markup
-
-    parts = text.split("`")
-    return Markup("").join(Markup("<code>{}</code>").format(p) if n % 2 else p for n, p in enumerate(parts))
 
 
 def _case(row: CaseRow, png: bytes | None, colors: Mapping[str, tuple[int, int, int]]) -> dict[str, Any]:
@@ -105,7 +88,7 @@ def _case(row: CaseRow, png: bytes | None, colors: Mapping[str, tuple[int, int, 
         "findings": [_told(finding, row) for finding in row.findings],
         "labels": labels[:_SHOWN_LABELS],
         "more_labels": max(0, len(labels) - _SHOWN_LABELS),
-        "picture": None if png is None else "data:image/png;base64," + base64.b64encode(png).decode("ascii"),
+        "picture": None if png is None else embedded(png),
     }
 
 
