@@ -70,21 +70,32 @@ class Normalization:
 class NetworkSpec:
     """An architecture by name (a key of `medseg.nets.NETWORKS`) and its shape.
 
-    features: channels per stage; strides: stride on entering each stage, (1, 1, 1) first;
+    U-Nets: features: channels per stage; strides: stride on entering each stage, (1, 1, 1) first;
     kernels: kernel size per stage; both have `ndim` entries a stage.
+
+    FCN and DeepLab have their paper's stages, with nothing in features and kernels. strides: of
+    the backbone's five halvings, 2 or 1 per axis (() for 2 everywhere); width: factor on all
+    channels; output_stride: beyond it, strides become dilations; rates: of the atrous branches,
+    `ndim` entries a branch (() for the paper's); auxiliary: a second head for training;
+    scales: input resolutions whose answers are fused (DeepLab v2; () for one).
     """
 
     name: str
     ndim: Literal[2, 3]
     in_channels: int
     out_channels: int
-    features: tuple[int, ...]
-    strides: tuple[tuple[int, ...], ...]
-    kernels: tuple[tuple[int, ...], ...]
+    features: tuple[int, ...] = ()
+    strides: tuple[tuple[int, ...], ...] = ()
+    kernels: tuple[tuple[int, ...], ...] = ()
     norm: Literal["instance", "batch", "group", "none"] = "instance"
     residual: bool = False
     deep_supervision: bool = False
     dropout: float = 0.0
+    width: float = 1.0
+    output_stride: int = 8
+    rates: tuple[tuple[int, ...], ...] = ()
+    auxiliary: bool = False
+    scales: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +106,8 @@ class AugmentSpec:
     [1 - scale, 1 + scale]; elastic_sigma: standard deviation in mm of the displacements on a grid
     of `elastic_points` nodes an axis (Ronneberger 2015); flips: canonical axes (0, 1, 2) that may
     be reversed; lateral: the axis whose reversal exchanges left and right (0 in a body, 1, a row's
-    direction, in a picture); invert: bright becomes dark, as between fluorescence and bright field.
+    direction, in a picture); invert: bright becomes dark, as between fluorescence and bright field;
+    cutmix, mixup and copy_paste: samples of a batch are mixed (`mixup_probability` is per batch).
     """
 
     rotation: float = 15.0
@@ -117,6 +129,9 @@ class AugmentSpec:
     low_resolution: float = 0.5
     intensity_probability: float = 0.15
     invert_probability: float = 0.0
+    cutmix_probability: float = 0.0
+    mixup_probability: float = 0.0
+    copy_paste_probability: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +141,13 @@ class Schedule:
     steps: optimiser steps when no time budget is given; time_budget: seconds, or None;
     validations: how often the validation cases are looked at in between; warmup: fraction of the
     schedule; power: of the poly decay lr * (1 - progress)^power; epoch_steps: how many steps an epoch
-    has; foreground: share of patches that must hold a labelled voxel; ema: decay of the weights'
-    moving average, 0 for none; dice: the loss over the whole batch, or the mean over its samples;
-    checkpoint_seconds: least time between two checkpoints.
+    has; foreground: share of patches that must hold a labelled voxel; boundary: share of these whose
+    voxel lies at the border of its structure; balance: share of patches whose case is drawn because
+    it holds a label drawn evenly among all; ema: decay of the weights' moving average, 0 for none;
+    loss: a key of `medseg.training.losses.LOSSES`; label_smoothing: share of every target that is
+    spread over all classes; dice: the loss over the whole batch, or the mean over its samples; regions:
+    label values of unions whose Dice is added to the loss; checkpoint_seconds: least time between two
+    checkpoints.
     """
 
     steps: int = 1000
@@ -141,9 +160,14 @@ class Schedule:
     validations: int = 5
     epoch_steps: int = 25
     foreground: float = 0.5
+    boundary: float = 0.0
+    balance: float = 0.0
     ema: float = 0.0
+    loss: str = "dice_ce"
+    label_smoothing: float = 0.0
     class_weights: Literal["none", "inverse", "log"] = "none"
     dice: Literal["batch", "sample"] = "batch"
+    regions: tuple[tuple[int, ...], ...] = ()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_seconds: float = 15.0
     seed: int = 0

@@ -15,15 +15,43 @@ from medseg.nets._ndim import BATCH_NORM, CHANNELS_LAST
 _GROUPS = 8  # channels are split into this many groups at most
 
 
-def normalization(spec: NetworkSpec, channels: int) -> nn.Module:
+def normalization(spec: NetworkSpec, channels: int, eps: float = 1e-5) -> nn.Module:
     """The layer `spec.norm` names, over `channels`; all of them with learnt scale and shift."""
     if spec.norm == "instance":
-        return InstanceNorm(channels)
+        return InstanceNorm(channels, eps)
     if spec.norm == "batch":
-        return BATCH_NORM[spec.ndim](channels)
-    if spec.norm == "group":
-        return nn.GroupNorm(next(n for n in range(_GROUPS, 0, -1) if channels % n == 0), channels)
-    return nn.Identity()
+        return BATCH_NORM[spec.ndim](channels, eps)
+    return _group_norm(channels, eps) if spec.norm == "group" else nn.Identity()
+
+
+def pooled_normalization(spec: NetworkSpec, channels: int) -> nn.Module:
+    """The layer for maps of a single voxel, over which an instance has no variance: groups of channels do."""
+    if spec.norm == "batch":
+        return PooledBatchNorm(channels)
+    return nn.Identity() if spec.norm == "none" else _group_norm(channels, 1e-5)
+
+
+def _group_norm(channels: int, eps: float) -> nn.Module:
+    return nn.GroupNorm(next(n for n in range(_GROUPS, 0, -1) if channels % n == 0), channels, eps)
+
+
+class GlobalMean(nn.Module):
+    """[B, C, *spatial] -> the mean of every channel, [B, C, 1, …]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=tuple(range(2, x.ndim)), keepdim=True)
+
+
+class PooledBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation of pooled maps, for which a batch of one is normalised by the running statistics."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any number of axes."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training and input.numel() > input.shape[1]:
+            return super().forward(input)
+        return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
 class InstanceNorm(nn.Module):

@@ -14,3 +14,4 @@ AVERAGE_POOL: Make = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 BATCH_NORM: Make = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 DROPOUT: Make = {2: nn.Dropout2d, 3: nn.Dropout3d}
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+LINEAR = {2: "bilinear", 3: "trilinear"}
