@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,8 @@ _HASHED = (_TASK, _PLAN, _FINGERPRINT, _WEIGHTS, _CALIBRATION)
 class Bundle:
     """A model and all that prediction needs.
 
-    state: the network's tensors by name (float32); provenance: data hash, medseg version, scores of
+    state: the network's tensors by name (float32), of a bundle on disk read when they are first asked for;
+    provenance: data hash, medseg version, scores of
     the validation cases; calibration: what its predictions were worth on held-out cases, None where
     that was not looked at; hash: sha256 hex over all but the provenance, "" until saved.
     """
@@ -91,8 +93,6 @@ class Bundle:
         Raises BundleError where there is none, where it is damaged (a file's checksum differs),
         foreign, or written by a newer format version.
         """
-        from safetensors.torch import load_file
-
         folder = _locate(Path(folder))
         manifest = _manifest(folder)
         calibrated = _CALIBRATION in manifest["files"]
@@ -106,7 +106,7 @@ class Bundle:
                 task=parse_task(_read(folder / _TASK), str(folder / _TASK)),
                 plan=plan_from_plain(_read(folder / _PLAN), str(folder / _PLAN)),
                 fingerprint=fingerprint_from_plain(_read(folder / _FINGERPRINT), str(folder / _FINGERPRINT)),
-                state=load_file(folder / _WEIGHTS),
+                state=_Weights(folder / _WEIGHTS),
                 provenance=_read(folder / _PROVENANCE),
                 hash=_identity(manifest["files"]),
                 calibration=_calibration(folder / _CALIBRATION) if calibrated else None,
@@ -129,6 +129,32 @@ class Bundle:
         except RuntimeError as error:
             raise BundleError("the bundle's weights do not fit the network of its plan") from error
         return network.eval()
+
+
+class _Weights(Mapping[str, "torch.Tensor"]):
+    """The tensors of a file, read when they are first asked for: who only wants to know the model needs no torch."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @cached_property
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(self._path)
+        except (SafetensorError, ValueError, OSError) as error:
+            raise BundleError(f"{self._path}: holds no weights that can be read ({error}); copy it again") from error
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
 
 
 def _locate(folder: Path) -> Path:

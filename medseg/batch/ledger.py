@@ -120,44 +120,56 @@ CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT);
 """
 
 
-class Ledger:
-    """The ledger of one output folder, open for writing. `warning` says what had to be done to open it."""
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """The output folder for this process alone; made where there is none, and gone again if nothing comes to lie in it.
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection, lock: sqlite3.Connection, warning: str) -> None:
+    Raises UsageError where another batch holds it, LedgerError where it cannot be made or written to.
+    """
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerError(f"{folder}: cannot be made ({error.strerror}); choose another -o") from error
+    lock = _locked(folder)
+    try:
+        yield
+    finally:
+        lock.close()
+        with suppress(OSError):  # an output folder that became read-only is told of elsewhere
+            (folder / _LOCK).unlink(missing_ok=True)
+            if made:
+                folder.rmdir()  # unless there is something in it
+
+
+class Ledger:
+    """The ledger of an output folder that is `held`, open for writing. `warning`: what had to be done to open it."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection, warning: str = "") -> None:
         self.folder = folder
         self.warning = warning
         self._connection = connection
-        self._lock = lock
 
     @classmethod
     def open(cls, folder: Path) -> Ledger:
         """Open (or make) the ledger in `folder`. A damaged one is set aside and replaced by its backup.
 
-        Raises UsageError where another batch writes it, LedgerError where it cannot be written.
+        Raises LedgerError where it cannot be written.
         """
-        lock = _locked(folder)
         try:
-            try:
-                _refuse_cut_off(folder)
-                return cls(folder, _connected(folder / LEDGER), lock, "")
-            except sqlite3.DatabaseError as error:
-                if _is_io(error):
-                    raise LedgerError(_cannot_write(folder, error)) from error
-                warning = _set_aside(folder, error)
-                return cls(folder, _connected(folder / LEDGER), lock, warning)
-        except BaseException:
-            lock.close()
-            raise
+            _refuse_cut_off(folder)
+            return cls(folder, _connected(folder / LEDGER))
+        except sqlite3.DatabaseError as error:
+            if _is_io(error):
+                raise LedgerError(_cannot_write(folder, error)) from error
+            warning = _set_aside(folder, error)
+            return cls(folder, _connected(folder / LEDGER), warning)
 
     def close(self) -> None:
         """Close it, with a backup beside it."""
-        try:
-            with suppress(LedgerError):  # the ledger itself is whole
-                self.back_up()
-            self._connection.close()
-        finally:
-            self._lock.close()
-            (self.folder / _LOCK).unlink(missing_ok=True)
+        with suppress(LedgerError):  # the ledger itself is whole
+            self.back_up()
+        self._connection.close()
 
     def entries(self) -> dict[str, Entry]:
         """Every series by its name, in the order of the last discovery."""

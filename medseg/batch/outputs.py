@@ -24,6 +24,7 @@ KINDS = ("nifti", "seg", "rtstruct", "sr", "sc", "preview")
 DEFAULT_KINDS = frozenset({"nifti", "seg", "preview"})
 # Faults of the place that outputs go to: full, or not to be written to any more.
 PLACE_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+SegType = Literal["BINARY", "LABELMAP"]
 _LABELMAPS = (".nii.gz", ".png", ".tif")
 _DICOM = {"seg": ".seg.dcm", "rtstruct": ".rtstruct.dcm", "sr": ".sr.dcm", "sc": ".sc.dcm"}
 _NAMES = {"seg": "DICOM SEG", "rtstruct": "RTSTRUCT", "sr": "DICOM SR", "sc": "secondary capture", "preview": "preview"}
@@ -59,7 +60,7 @@ class Wanted:
     provenance: Mapping[str, str]
     policy: Reading | None = None
     deidentify: bool = False
-    seg_type: Literal["BINARY", "LABELMAP"] = "BINARY"
+    seg_type: SegType = "BINARY"
 
     def __post_init__(self) -> None:
         unknown = sorted(self.kinds - set(KINDS))

@@ -10,14 +10,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.batch.driver import Driver
-from medseg.batch.ledger import Ledger, LedgerError, State
-from medseg.batch.outputs import DEFAULT_KINDS, Wanted, remove_half_files, targets_of
+from medseg.batch.ledger import Ledger, State, held
+from medseg.batch.outputs import DEFAULT_KINDS, SegType, Wanted, remove_half_files, targets_of
 from medseg.batch.plan import Question
 from medseg.batch.results import BatchResult, previous_outputs
 from medseg.batch.segment import PRIVATE, ScanPredictor, Setup
@@ -42,16 +42,17 @@ _LONGEST_SLEEP = 10.0  # seconds between two looks
 class BatchOptions:
     """How a folder is segmented.
 
-    kinds: outputs, of `medseg.batch.outputs.KINDS`; deidentify: DICOM outputs without patient; tracebacks:
-    report those of failed scans; keep_identifiers: patients' names and ids, as DICOM headers tell them,
-    stay in file names and results.csv; retry: ends of earlier runs that are tried again; executor: a
-    name of `medseg.executors.EXECUTORS`; limits: for it; quiet_for: watch the folder and take series
-    that did not change for so many seconds; answers: what else answers depend on (flips, overlap), so
-    that others make earlier ones stale.
+    kinds: outputs, of `medseg.batch.outputs.KINDS`; deidentify: DICOM outputs without patient; seg_type:
+    see `medseg.batch.outputs.Wanted`; tracebacks: report those of failed scans; keep_identifiers: patients'
+    names and ids, as DICOM headers tell them, stay in file names and results.csv; retry: ends of earlier
+    runs that are tried again; executor: a name of `medseg.executors.EXECUTORS`; limits: for it; quiet_for:
+    watch the folder and take series that did not change for so many seconds; answers: what else answers
+    depend on (flips, overlap), so that others make earlier ones stale.
     """
 
     kinds: frozenset[str] = DEFAULT_KINDS
     deidentify: bool = False
+    seg_type: SegType = "BINARY"
     tracebacks: bool = False
     keep_identifiers: bool = False
     retry: frozenset[State] = frozenset()
@@ -63,7 +64,7 @@ class BatchOptions:
     @property
     def hash(self) -> str:
         """Hex digest of all that answers depend on."""
-        told = {**self.answers, "kinds": sorted(self.kinds), "deidentify": self.deidentify}
+        told = {**self.answers, "kinds": sorted(self.kinds), "deidentify": self.deidentify, "seg_type": self.seg_type}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -91,102 +92,95 @@ def predict_folder(
     if not isinstance(model, Model):
         predictor = model
         model = Model(predictor.bundle, lambda: predictor)
-    with _private_modes(), _terminated_as_interrupted():
+    _check_folders(scans, output)
+    task = model.bundle.task
+    provenance = {"model": model.bundle.hash, "task": task.name}
+    wanted = Wanted(options.kinds, provenance, task.reading, options.deidentify, options.seg_type)
+    setup = Setup(model.load, wanted, output, options.tracebacks)
+    with _private_modes(), _terminated_as_interrupted(), held(output):
+        _clear(output)  # of a run that was killed
         try:
-            return _predict_folder(scans, model, output, options, listener)
+            # Opened first: workers load the model while this process looks for scans.
+            with open_executor(options.executor, setup, options.limits) as workers:
+                return _Batch(scans, model.bundle, output, options, workers).run(listener)
         finally:
-            shutil.rmtree(output / UNPACKED, ignore_errors=True)
-
-
-def _predict_folder(scans: Path, model: Model, output: Path, options: BatchOptions, listener: Listener) -> BatchResult:
-    shutil.rmtree(output / UNPACKED, ignore_errors=True)  # of a run that was killed
-    watching = options.quiet_for is not None
-    sources = [] if watching else find_scans(scans, output, options.keep_identifiers)
-    check_targets(sources, output)
-    if watching:
-        _check_folders(scans, output)
-    earlier = frozenset(previous_outputs(output))
-    bundle = model.bundle
-    provenance = {"model": bundle.hash, "task": bundle.task.name}
-    wanted = Wanted(options.kinds, provenance, bundle.task.reading, options.deidentify)
-    ledger = _opened(output)
-    try:
-        if ledger.warning:
-            listener(Message(ledger.warning, "warning"))
-        remove_half_files(output)
-        setup = Setup(model.load, wanted, output, options.tracebacks)
-        driver = Driver(ledger, listener, bundle.task.label_names, bundle.hash, earlier)
-        with open_executor(options.executor, setup, options.limits) as workers, driver:
-            batch = _Batch(scans, model, output, options, driver, workers)
-            if options.quiet_for is None:
-                driver.done(sources, batch.question(sources), workers)
-            else:
-                batch.watch(options.quiet_for)
-        return driver.result()
-    finally:
-        remove_half_files(output)  # of workers that were stopped
-        ledger.close()
+            _clear(output)  # of workers that were stopped, and unpacked archives
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Batch:
-    """A batch under way: what was asked for, who notes it down and who does it."""
+    """A batch under way: what was asked for, and who does it."""
 
     scans: Path
-    model: Model
+    bundle: Bundle
     output: Path
     options: BatchOptions
-    driver: Driver
     workers: Workers
 
-    def question(self, sources: Sequence[Source]) -> Question:
+    def run(self, listener: Listener) -> BatchResult:
+        """Find what there is, and do what is to be done about it."""
+        quiet_for = self.options.quiet_for
+        sources = self._find() if quiet_for is None else []
+        earlier = frozenset(previous_outputs(self.output))
+        ledger = Ledger.open(self.output)
+        try:
+            if ledger.warning:
+                listener(Message(ledger.warning, "warning"))
+            with Driver(ledger, listener, self.bundle.task.label_names, self.bundle.hash, earlier) as driver:
+                if quiet_for is None:
+                    driver.done(sources, self._question(sources), self.workers)
+                else:
+                    self._watch(driver, quiet_for)
+            return driver.result()
+        finally:
+            ledger.close()
+
+    def _find(self) -> list[Source]:
+        """The scans there are, without those that lie in the output folder; zip archives are unpacked into UNPACKED.
+
+        Raises UsageError where there is none (unless others may arrive), or one would be overwritten.
+        """
+        from medseg import formats
+
+        unpacked, output = self.output / UNPACKED, self.output.resolve()
+        sources = formats.discover(self.scans, unpacked, keep_identifiers=self.options.keep_identifiers)
+        if output.is_relative_to(self.scans.resolve()):
+            sources = [source for source in sources if not _within(source, output)]
+        if not sources and self.options.quiet_for is None:
+            raise UsageError(f"{self.scans}: holds no scan (DICOM, NIfTI, NRRD, MHA, PNG, JPEG or TIFF)")
+        _check_targets(sources, self.output)
+        return sources
+
+    def _question(self, sources: Sequence[Source]) -> Question:
         return Question(
-            bundle=self.model.bundle.hash,
+            bundle=self.bundle.hash,
             options=self.options.hash,
-            task=self.model.bundle.task,
+            task=self.bundle.task,
             root=self.scans if self.scans.is_dir() else self.scans.parent,
             output=self.output,
             identifiers=Identifiers() if self.options.keep_identifiers else Identifiers.among(sources),
             retry=self.options.retry,
         )
 
-    def watch(self, quiet_for: float) -> None:
+    def _watch(self, driver: Driver, quiet_for: float) -> None:
         """Segment series as they become quiet, until an interrupt."""
         arrivals = Arrivals(quiet_for, time.monotonic, self.output / UNPACKED)
         indexed, sources = None, list[Source]()
         text = f"a series is taken when it has been quiet for {quiet_for:g} s; stop with Ctrl-C"
-        self.driver.tell(f"watching {self.scans}: {text}")
+        driver.tell(f"watching {self.scans}: {text}")
         while True:
             now = snapshot(self.scans, self.output)
             if now != indexed:
-                sources = find_scans(self.scans, self.output, self.options.keep_identifiers, allow_none=True)
-                check_targets(sources, self.output)
-                indexed = now
+                sources, indexed = self._find(), now
             ready = arrivals.quiet(sources)
             if ready:
                 arrivals.take(ready)
-                for name in self.driver.done(ready, self.question(sources), self.workers, among=sources):
+                for name in driver.done(ready, self._question(sources), self.workers, among=sources):
                     arrivals.put_back(name)
             time.sleep(min(quiet_for / _LOOKS, _LONGEST_SLEEP))
 
 
 # ---- folders ----------------------------------------------------------------------------------
-
-
-def find_scans(scans: Path, output: Path, keep_identifiers: bool = False, *, allow_none: bool = False) -> list[Source]:
-    """The scans below `scans`, without those that lie in `output`; zip archives are unpacked into `output`/UNPACKED.
-
-    Raises UsageError where there is none (unless that is allowed), or `output` is the folder of scans itself.
-    """
-    from medseg import formats
-
-    _check_folders(scans, output)
-    sources = formats.discover(scans, output / UNPACKED, keep_identifiers=keep_identifiers)
-    if output.resolve().is_relative_to(scans.resolve()):
-        sources = [source for source in sources if not _within(source, output.resolve())]
-    if not sources and not allow_none:
-        raise UsageError(f"{scans}: holds no scan (DICOM, NIfTI, NRRD, MHA, PNG, JPEG or TIFF)")
-    return sources
 
 
 def _check_folders(scans: Path, output: Path) -> None:
@@ -198,7 +192,7 @@ def _check_folders(scans: Path, output: Path) -> None:
         raise UsageError(f"{output}: is a file; -o names a folder")
 
 
-def check_targets(sources: Sequence[Source], output: Path) -> None:
+def _check_targets(sources: Sequence[Source], output: Path) -> None:
     """Raises UsageError where outputs would overwrite a scan, or links in `output` would lead out of it."""
     own = output.resolve()
     folders = {path.parent for targets in targets_of(sources, output).values() for path in targets.all()}
@@ -213,12 +207,11 @@ def _within(source: Source, folder: Path) -> bool:
     return all(file.is_relative_to(folder) and not file.is_relative_to(own) for file in files)
 
 
-def _opened(output: Path) -> Ledger:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LedgerError(f"{output}: cannot be made ({error.strerror}); choose another -o") from error
-    return Ledger.open(output)
+def _clear(output: Path) -> None:
+    """Remove half-written files and unpacked archives."""
+    shutil.rmtree(output / UNPACKED, ignore_errors=True)
+    with suppress(OSError):  # an output folder that became read-only is told of elsewhere
+        remove_half_files(output)
 
 
 # ---- this process -----------------------------------------------------------------------------

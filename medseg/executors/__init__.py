@@ -24,7 +24,7 @@ EXECUTORS: dict[str, str] = {
 
 
 def open_executor(name: str, make: Make, limits: Limits) -> Executor:
-    """The executor of that name, to be used as a context manager; nothing runs before its first job.
+    """The executor of that name, to be used as a context manager.
 
     make: called once in every worker; where workers are processes it must be picklable, as must jobs
     and results. Raises UsageError for a name that is not in the table, MissingDependencyError where

@@ -109,7 +109,7 @@ Event = Began | Finished | Returned | Lost
 
 
 class Executor(Protocol):
-    """Workers that live from the first job to the end of the `with` block."""
+    """Workers that live till the end of the `with` block; the first may be made before there is a job."""
 
     def __enter__(self) -> Executor: ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,8 +21,9 @@ from medseg.executors.pipeline import DEPTH, Clock, Pipeline
 from medseg.executors.queue import Queue
 
 _POLL = 0.5  # seconds between looks at the clocks of jobs
+_TURN = 0.0005  # seconds that a thread of a worker may keep the interpreter while others wait for it
 _STARTS = 2  # workers in a row that may die before they are ready
-_GRACE = 5.0  # seconds that an idle worker has to end by itself
+_GRACE = 5.0  # seconds that a worker has to end, once it closed its pipe
 
 
 class Executor:
@@ -37,16 +39,16 @@ class Executor:
         self._stillborn = 0
 
     def __enter__(self) -> Executor:
+        """Start the first worker, so that it is ready when the first job is; others follow where there are jobs."""
+        self._workers.append(_Worker.start(self._make, self._limits.depth))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # What is idle holds nothing, and would take a second to take its libraries down.
         for worker in self._workers:
-            if kind is None and not worker.jobs:
-                worker.dismiss()
-            else:
-                worker.process.kill()
+            worker.process.kill()
         for worker in self._workers:
             worker.bury()
         self._workers.clear()
@@ -161,12 +163,8 @@ class _Worker:
         with suppress(OSError):  # it is dead, which is noticed where it is listened to
             self.connection.send(job)
 
-    def dismiss(self) -> None:
-        with suppress(OSError):  # gone already
-            self.connection.send(None)
-
     def bury(self) -> int | None:
-        """Wait for its end and close what is left of it; its exit code."""
+        """Wait for its end, which is near, and close what is left of it; its exit code."""
         self.process.join(_GRACE)
         if self.process.is_alive():
             self.process.kill()
@@ -192,6 +190,9 @@ def _main(connection: Connection, make: Make) -> None:
     """Take jobs from the pipe until it closes; tell what becomes of them."""
     # Ctrl-C reaches the whole group of processes; what becomes of the workers is the driver's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The thread that computes needs the interpreter between any two layers of the network; the default of
+    # 5 ms, which reading and writing would keep it waiting each time, is as long as many a layer takes.
+    sys.setswitchinterval(_TURN)
     lock = Lock()
 
     def tell(kind: str, key: str = "", told: object = None) -> None:
@@ -216,6 +217,4 @@ def _main(connection: Connection, make: Make) -> None:
                 job = connection.recv()
             except (EOFError, OSError):
                 os._exit(1)  # the driver is gone: nobody would note down what is still being made
-            if job is None:
-                return
             threads.submit(do, job)

@@ -21,6 +21,7 @@ from medseg.batch.ledger import (
     Ledger,
     LedgerError,
     State,
+    held,
     path_hash,
     read_ledger,
 )
@@ -66,11 +67,15 @@ def test_what_was_put_comes_back_in_order(tmp_path: Path) -> None:
 
 
 def test_only_one_batch_writes(tmp_path: Path) -> None:
-    ledger = Ledger.open(tmp_path)
-    with pytest.raises(UsageError, match="another `medseg predict` is writing"):
-        Ledger.open(tmp_path)
-    ledger.close()
-    Ledger.open(tmp_path).close()
+    (tmp_path / "mine").touch()
+    with held(tmp_path):
+        with pytest.raises(UsageError, match="another `medseg predict` is writing"), held(tmp_path):
+            raise AssertionError("it is held twice")
+        with held(tmp_path / "other"):
+            assert (tmp_path / "other").is_dir()
+    with held(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize("keep", [0, 1, 50, 100, 2000, 4096, 9000, 20000, "half", "most"])
@@ -110,7 +115,6 @@ def test_bytes_turned_anywhere_never_crash(tmp_path: Path) -> None:
         ledger = Ledger.open(tmp_path)
         assert set(ledger.entries()) <= set(entries) or not ledger.warning
         ledger._connection.close()
-        ledger._lock.close()
 
 
 def test_without_a_backup_everything_is_done_again(tmp_path: Path) -> None:
