@@ -98,6 +98,13 @@ def he_init(network: nn.Module, slope: float = 0.0) -> None:
                 nn.init.zeros_(module.bias)
 
 
+def score_init(network: nn.Module, std: float) -> None:
+    """Convolutions that give scores start normally distributed around zero, or at zero (`std` 0)."""
+    for module in network.modules():
+        if isinstance(module, nn.modules.conv._ConvNd):
+            nn.init.normal_(module.weight, std=std)
+
+
 def check_input(x: Tensor, spec: NetworkSpec, smallest: Sequence[int], divisor: Sequence[int]) -> None:
     """Raise PlanError in a sentence where `x` is no [B, C, *spatial] that the network can take."""
     if x.ndim != spec.ndim + 2 or x.shape[1] != spec.in_channels:
