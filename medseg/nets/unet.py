@@ -18,12 +18,20 @@ from medseg.core.plan import NetworkSpec
 from medseg.nets._blocks import check_input, he_init, normalization
 from medseg.nets._ndim import AVERAGE_POOL, CONV, DROPOUT, UP_CONV
 
-_SLOPE = 0.01
+SLOPE = 0.01  # of LeakyReLU below zero
 Size = tuple[int, ...]
 
 
 def build(spec: NetworkSpec) -> nn.Module:
     """The network of `spec`, He-initialised. Raises PlanError for strides or kernels it cannot have."""
+    check_stages(spec)
+    network = UNet(spec)
+    he_init(network, SLOPE)
+    return network
+
+
+def check_stages(spec: NetworkSpec) -> None:
+    """Raise PlanError for strides or kernels that a planned U-Net cannot have."""
     if max(spec.strides[0]) != 1:
         raise PlanError(f"network.strides: the first stage keeps full resolution, so it cannot be {spec.strides[0]}")
     for kernel, stride in zip(spec.kernels, spec.strides, strict=True):
@@ -31,9 +39,6 @@ def build(spec: NetworkSpec) -> nn.Module:
             raise PlanError(f"network.kernels: {list(kernel)} holds an even size, which cannot be centred")
         if any(s > k + 1 for k, s in zip(kernel, stride, strict=True)):
             raise PlanError(f"network.strides: {list(stride)} steps over voxels that kernel {list(kernel)} never sees")
-    network = UNet(spec)
-    he_init(network, _SLOPE)
-    return network
 
 
 def divisor(spec: NetworkSpec) -> Size:
@@ -91,10 +96,14 @@ class UNet(nn.Module):
         logits: list[Tensor] = []
         for up, stage in zip(self.up, self.decoder, strict=True):
             level = len(skips) - 1
-            x = stage(torch.cat((skips.pop(), up(x)), dim=1))
+            x = stage(torch.cat((self.passed(level, skips.pop(), x), up(x)), dim=1))
             if level == 0 or (self.training and level < len(self.heads)):
                 logits.insert(0, self.heads[level](x))
         return logits if self.training and self.spec.deep_supervision else logits[0]
+
+    def passed(self, level: int, skip: Tensor, below: Tensor) -> Tensor:
+        """What of the `skip` of a level reaches the way up, where `below` comes from the level underneath."""
+        return skip
 
     def _check(self, x: Tensor) -> None:
         check_input(x, self.spec, self.steps, self.steps)
@@ -113,9 +122,9 @@ def _plain_stage(spec: NetworkSpec, channels: tuple[int, int], kernel: Size, str
     unit = (1,) * spec.ndim
     return nn.Sequential(
         *_convolution(spec, (first, width), kernel, stride),
-        nn.LeakyReLU(_SLOPE, inplace=True),
+        nn.LeakyReLU(SLOPE, inplace=True),
         *_convolution(spec, (width, width), kernel, unit),
-        nn.LeakyReLU(_SLOPE, inplace=True),
+        nn.LeakyReLU(SLOPE, inplace=True),
     )
 
 
@@ -132,7 +141,7 @@ class _Residual(nn.Module):
         unit = (1,) * spec.ndim
         self.body = nn.Sequential(
             *_convolution(spec, (first, width), kernel, stride),
-            nn.LeakyReLU(_SLOPE, inplace=True),
+            nn.LeakyReLU(SLOPE, inplace=True),
             *_convolution(spec, (width, width), kernel, unit),
         )
         shortcut: list[nn.Module] = []
@@ -141,7 +150,7 @@ class _Residual(nn.Module):
         if first != width:
             shortcut += _convolution(spec, (first, width), unit, unit)
         self.shortcut = nn.Sequential(*shortcut)
-        self.activation = nn.LeakyReLU(_SLOPE, inplace=True)
+        self.activation = nn.LeakyReLU(SLOPE, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.activation(self.body(x) + self.shortcut(x))
