@@ -17,7 +17,7 @@ from medseg.core.plan import Plan, Schedule
 from medseg.training import log
 from medseg.training.batches import Batches
 from medseg.training.checkpoint import Position, load_checkpoint, save_checkpoint
-from medseg.training.losses import DiceCrossEntropy, deep_supervised
+from medseg.training.losses import deep_supervised, make_loss
 from medseg.training.schedule import Clock, learning_rate
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -64,7 +64,7 @@ def fit(job: Job) -> Fitted:
     network = job.network.to(device).train()
     optimizer = make_optimizer(network, schedule)
     average = {name: value.detach().clone() for name, value in network.state_dict().items()} if schedule.ema else None
-    loss_function = DiceCrossEntropy(job.class_weights, schedule.dice).to(device)
+    loss_function = make_loss(schedule, job.class_weights).to(device)
     start = _begin(job, network, average, optimizer)
     epochs = log.read_epochs(job.folder)[: math.ceil(start.step / schedule.epoch_steps)] if job.resume else []
     pending: list[tuple[int, float, float, torch.Tensor]] = []
