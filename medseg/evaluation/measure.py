@@ -90,11 +90,28 @@ def longest_axes(mask: NDArray[np.bool_], geometry: Geometry) -> tuple[float, fl
     """
     steps = geometry.affine[:3, :3]
     head = geometry.to_canonical()[0][2]
-    across = [axis for axis in range(3) if axis != head]
+    across = steps[:, [axis for axis in range(3) if axis != head]]
+    planes = np.moveaxis(mask, head, 0)
     longest = _diameter(_surface(mask, (0, 1, 2)) @ steps.T)
-    planes = np.flatnonzero(mask.any(axis=tuple(across)))
-    slices = (_surface(np.take(mask, place, axis=head), (0, 1)) for place in planes)
-    return longest, max(_diameter(points @ steps[:, across].T) for points in slices)
+    axial = 0.0
+    bounds = _diagonals(planes, across)
+    for place in np.argsort(-bounds, kind="stable"):
+        if bounds[place] <= axial:
+            break  # what follows fits into a smaller box than what was found
+        axial = max(axial, _diameter(_surface(planes[place], (0, 1)) @ across.T))
+    return longest, axial
+
+
+def _diagonals(planes: NDArray[np.bool_], steps: Float) -> Float:
+    """Of every plane [N, i, j] the longer diagonal of the box around its mask, in mm; 0 where it holds nothing."""
+    sides = []
+    for axis in (2, 1):
+        lines = planes.any(axis=axis)  # [N, i], then [N, j]
+        ends = lines.argmax(axis=1), lines.shape[1] - lines[:, ::-1].argmax(axis=1)
+        sides.append(np.where(lines.any(axis=1), ends[1] - ends[0], 0))
+    across, down = (side[:, None] * step for side, step in zip(sides, steps.T, strict=True))
+    longer: Float = np.maximum(np.linalg.norm(across + down, axis=1), np.linalg.norm(across - down, axis=1))
+    return longer
 
 
 def _surface(mask: NDArray[np.bool_], axes: Sequence[int]) -> Float:

@@ -30,6 +30,7 @@ _TILE = 184  # pixels, the longer side
 _PICTURE = 420
 _FILL = 0.38
 _MOST_BYTES = 150_000
+_EFFORT = 3  # of 9 in compressing: a fifth larger than the usual 6, in a third of the time
 _NAMES = 12
 _BACKGROUND, _TEXT = (16, 20, 24), (205, 212, 222)
 
@@ -137,11 +138,11 @@ def _save(sheet: NDArray[np.uint8], table: Mapping[int, tuple[str, Color]], mark
             pen.text((x + 17, y + 1), name, fill=_TEXT, font=font)
             x += width
     with atomic(path) as temporary:
-        picture.save(temporary, format="PNG", optimize=False)
+        picture.save(temporary, format="PNG", compress_level=_EFFORT)
         for kept in (256, 64):
             if temporary.stat().st_size > _MOST_BYTES:
                 few = picture.quantize(kept, method=Pillow.Quantize.FASTOCTREE, dither=Pillow.Dither.NONE)
-                few.save(temporary, format="PNG", optimize=False)
+                few.save(temporary, format="PNG", compress_level=_EFFORT)
 
 
 def wrapped(entries: list[tuple[str, Color, int]], width: int) -> list[list[tuple[str, Color, int]]]:
