@@ -8,6 +8,7 @@ in as a `Machine`, so that two CPU cores get a network that learns in minutes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
@@ -21,6 +22,7 @@ from medseg.core.plan import (
     AugmentSpec,
     ChannelStats,
     Fingerprint,
+    InstanceSpec,
     NetworkSpec,
     Normalization,
     Plan,
@@ -73,13 +75,9 @@ def plan(fingerprint: Fingerprint, task: Task, budget: Machine, changes: Mapping
     spacing = _spacing(fingerprint, ndim, budget, reasons)
     shape = _median_shape(fingerprint, spacing, ndim)
     normalization = tuple(_normalization(task, stats, reasons) for stats in fingerprint.channels)
-    network, patch = _network(_wished_name(task, changes), fingerprint, task, (shape, spacing), budget)
+    network, patch = _network({**task.plan, **(changes or {})}, fingerprint, task, (shape, spacing), budget)
     reasons["patch"] = f"the median case is {shape} voxels at this spacing; {budget.name} budget {budget.patch_voxels}"
-    reasons["network"] = (
-        f"pooled per axis while at least {_MIN_EDGE} voxels and a like spacing remain"
-        if network.name == "unet"
-        else "as published"
-    )
+    reasons["network"] = _why(network)
     batch = _batch(patch, budget, fingerprint.n_cases)
     planned = Plan(
         task=task.name,
@@ -96,6 +94,7 @@ def plan(fingerprint: Fingerprint, task: Task, budget: Machine, changes: Mapping
             skip_below=_skip_below(normalization, reasons),
             mirror=network.name in _PUBLISHED,
         ),
+        instances=InstanceSpec() if task.instances else None,
         reasons=reasons,
     )
     for wish in (task.plan, changes or {}):
@@ -109,12 +108,17 @@ def validated(planned: Plan, task: Task) -> Plan:
     network = planned.network
     if network.name not in NETWORKS:
         raise PlanError(f"network.name: there is no network {network.name!r}; there are {', '.join(NETWORKS)}")
-    if not (len(network.features) == len(network.strides) == len(network.kernels)):
+    staged = bool(network.features or network.kernels)
+    if staged and not (len(network.features) == len(network.strides) == len(network.kernels)):
         raise PlanError("network.features, network.strides and network.kernels need one entry per stage each")
     if network.ndim != planned.ndim:
         raise PlanError(f"network.ndim is {network.ndim} but the plan's ndim is {planned.ndim}")
-    if network.out_channels != len(task.labels) + 1:
-        raise PlanError(f"network.out_channels must be {len(task.labels) + 1}, one more than there are labels")
+    if network.out_channels != task.classes:
+        raise PlanError(f"network.out_channels must be {task.classes} for this task, with background")
+    if (planned.instances is not None) != task.instances:
+        raise PlanError(f"instances: the plan and the task must agree, and the task says {task.instances}")
+    if planned.schedule.accumulate < 1 or planned.schedule.epoch_steps < 1:
+        raise PlanError("schedule.accumulate and schedule.epoch_steps must be at least 1")
     if planned.batch < 1 or min(planned.patch) < 1 or min(planned.spacing) <= 0:
         raise PlanError("batch, patch and spacing must be positive")
     if planned.ndim == 2 and planned.patch[2] != 1:
@@ -127,7 +131,10 @@ def validated(planned: Plan, task: Task) -> Plan:
 
 def _check_divisible(planned: Plan) -> None:
     if planned.network.name != "unet":
-        return  # the other networks check their own input sizes
+        from medseg.nets import check_patch  # brings torch, which planning alone does not need
+
+        check_patch(planned.network, planned.patch[: planned.ndim])
+        return
     for axis in range(planned.ndim):
         factor = prod(stride[axis] for stride in planned.network.strides)
         if planned.patch[axis] % factor:
@@ -199,30 +206,34 @@ def _skip_below(normalization: tuple[Normalization, ...], reasons: dict[str, str
 # ---- network --------------------------------------------------------------------------------
 
 
-def _wished_name(task: Task, changes: Mapping[str, Any] | None) -> str:
-    """The architecture asked for: its patch and stages follow from it, so it is asked before all else."""
-    return str((changes or {}).get("network.name", task.plan.get("network.name", "unet")))
-
-
 def _network(
-    name: str, fingerprint: Fingerprint, task: Task, case: tuple[Shape, Triple], budget: Machine
+    wishes: Mapping[str, Any], fingerprint: Fingerprint, task: Task, case: tuple[Shape, Triple], budget: Machine
 ) -> tuple[NetworkSpec, Shape]:
-    """The network and the patch it is trained on; `case` is the median case's shape and the spacing."""
-    ndim = task.dimensions
+    """The network and the patch it is trained on; `case` is the median case's shape and the spacing.
+
+    wishes: the plan's keys that are asked for. What the network's shape follows from (its name, the patch, the batch)
+    is looked up here, before all else; the wishes themselves become part of the plan later.
+    """
+    name, ndim = str(wishes.get("network.name", "unet")), task.dimensions
     patch, strides, kernels = _topology(*case, ndim, budget)
     spec = NetworkSpec(
         name="unet",
         ndim=ndim,
         in_channels=len(fingerprint.channels),
-        out_channels=len(task.labels) + 1,
+        out_channels=task.classes,
         features=tuple(min(budget.features[0] * 2**stage, budget.features[1]) for stage in range(len(strides))),
         strides=strides,
         kernels=kernels,
     )
-    if name not in _PUBLISHED:
-        return replace(spec, name=name), patch
-    from medseg.nets import fit_patch  # brings torch, which planning alone does not need
+    if name == "unet":
+        return spec, patch
+    from medseg.nets import fit_patch, planned  # brings torch, which planning alone does not need
 
+    if name not in _PUBLISHED:
+        patch = _wished_patch(wishes) or patch
+        batch = _wished_number(wishes, "batch") or _batch(patch, budget, fingerprint.n_cases)
+        stride = _wished_number(wishes, "network.output_stride")
+        return planned(replace(spec, name=name), patch[:ndim], case[1][:ndim], batch, stride), patch
     features, norm = _PUBLISHED[name]
     stages = len(features)
     spec = replace(
@@ -235,6 +246,28 @@ def _network(
     )
     i, j, k = [*fit_patch(spec, patch[:ndim]), 1][:3]
     return spec, (i, j, k)
+
+
+def _wished_number(wishes: Mapping[str, Any], key: str) -> int | None:
+    """A whole number above zero that is asked for; what is none is refused where wishes become part of the plan."""
+    text = str(wishes.get(key, ""))
+    return int(text) or None if text.isdecimal() else None
+
+
+def _wished_patch(wishes: Mapping[str, Any]) -> Shape | None:
+    numbers = [int(number) for number in re.findall(r"\d+", str(wishes.get("patch", "")))]
+    return (numbers[0], numbers[1], numbers[2]) if len(numbers) == 3 and min(numbers) > 0 else None
+
+
+def _why(network: NetworkSpec) -> str:
+    if network.name == "unet":
+        return f"pooled per axis while at least {_MIN_EDGE} voxels and a like spacing remain"
+    if network.features:
+        return "as published"
+    return (
+        f"as published; output stride {network.output_stride} and atrous rates fit the patch, and the batch is "
+        f"{'large' if network.norm == 'batch' else 'too small'} enough for batch normalisation"
+    )
 
 
 def _topology(

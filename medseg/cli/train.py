@@ -113,6 +113,8 @@ def train(
     )
     with progress() as listener:
         result = run_training(task, data, output, options, listener)
+    if not result.leads:
+        return  # one of several processes speaks
     if as_json:
         print_json(_plain(result))
     else:

@@ -138,9 +138,10 @@ class AugmentSpec:
 class Schedule:
     """How long and how fast to learn.
 
-    steps: optimiser steps when no time budget is given; time_budget: seconds, or None;
+    steps: optimiser steps when no time budget is given; time_budget: seconds, or None; accumulate:
+    batches whose gradients are averaged for one step (with torchrun spread over the processes);
     validations: how often the validation cases are looked at in between; warmup: fraction of the
-    schedule; power: of the poly decay lr * (1 - progress)^power; epoch_steps: how many steps an epoch
+    schedule; decay: poly, lr * (1 - progress)^power, or half a cosine; epoch_steps: how many steps an epoch
     has; foreground: share of patches that must hold a labelled voxel; boundary: share of these whose
     voxel lies at the border of its structure; balance: share of patches whose case is drawn because
     it holds a label drawn evenly among all; ema: decay of the weights' moving average, 0 for none;
@@ -155,11 +156,13 @@ class Schedule:
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
+    decay: Literal["poly", "cosine"] = "poly"
     power: float = 0.9
     warmup: float = 0.02
     validations: int = 5
     epoch_steps: int = 25
     foreground: float = 0.5
+    accumulate: int = 1
     boundary: float = 0.0
     balance: float = 0.0
     ema: float = 0.0
@@ -191,10 +194,25 @@ class WindowSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class InstanceSpec:
+    """How objects are told apart; fitted at the end of training on cases that no report scores.
+
+    seed: an object begins where the probability of an interior, smoothed by `smoothing` (standard
+    deviation in mm, or pixels of pictures), exceeds this; smallest: objects below this size (mm², mm³ in
+    volumes, or pixels) are none.
+    """
+
+    seed: float = 0.5
+    smoothing: float = 1.0
+    smallest: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Everything between a task and a model; `reasons` says why, in a sentence per decision.
 
-    spacing: mm along R, A, S; patch: voxels along R, A, S (K = 1 for 2D networks).
+    spacing: mm along R, A, S; patch: voxels along R, A, S (K = 1 for 2D networks); instances: None where
+    labels are all that is asked for.
     """
 
     task: str
@@ -207,6 +225,7 @@ class Plan:
     augment: AugmentSpec = AugmentSpec()
     schedule: Schedule = Schedule()
     window: WindowSpec = WindowSpec()
+    instances: InstanceSpec | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     VERSION: ClassVar[int] = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from medseg.core.plan import Plan, Schedule
 from medseg.training import log
 from medseg.training.batches import Batches
 from medseg.training.checkpoint import Position, load_checkpoint, save_checkpoint
-from medseg.training.losses import deep_supervised, make_loss
+from medseg.training.losses import batch_loss, make_loss
 from medseg.training.schedule import Clock, learning_rate
+from medseg.training.team import Team, lost
 
 CHECKPOINT = "checkpoint.safetensors"
 _MAX_GRADIENT_NORM = 12.0  # nnU-Net's
@@ -30,7 +31,8 @@ State = dict[str, torch.Tensor]
 class Job:
     """One training: what to learn, from what, where, and who watches.
 
-    validate: mean Dice of a state on the validation cases; resume: go on from folder/checkpoint.
+    validate: mean Dice of a state on the validation cases; resume: go on from folder/checkpoint; team:
+    the processes that train together, each with a job of its own.
     """
 
     plan: Plan
@@ -42,6 +44,7 @@ class Job:
     folder: Path
     validate: Callable[[State], float | None]
     listener: Listener
+    team: Team
     resume: bool = False
 
 
@@ -58,57 +61,126 @@ def fit(job: Job) -> Fitted:
     """Train until progress reaches 1 and return the last weights; writes steps.csv, training.csv, a checkpoint.
 
     The last weights are taken, never the best validation: the validation cases stay honest.
-    Raises MedsegError where the loss stops being a number.
+    Raises MedsegError where the loss stops being a number, or a process of the team is lost.
     """
-    schedule, device = job.plan.schedule, job.batches.device
-    network = job.network.to(device).train()
+    schedule, team = job.plan.schedule, job.team
+    network = job.network.to(job.batches.device).train()
     optimizer = make_optimizer(network, schedule)
     average = {name: value.detach().clone() for name, value in network.state_dict().items()} if schedule.ema else None
-    loss_function = make_loss(schedule, job.class_weights).to(device)
-    start = _begin(job, network, average, optimizer)
-    epochs = log.read_epochs(job.folder)[: math.ceil(start.step / schedule.epoch_steps)] if job.resume else []
-    pending: list[tuple[int, float, float, torch.Tensor]] = []
-    validated, saved = start.progress, time.monotonic()
-    step = start.step
+    run = _Run(job, network, optimizer, average)
+    position = run.begin()
+    shared = team.shared(network)
+    loss_function = make_loss(schedule, job.class_weights).to(job.batches.device)
+    step, validated = position.step, position.progress
     with _repeatable():
-        while (progress := job.clock.progress(step)) < 1.0:
+        while (progress := team.agree(job.clock.progress(step))) < 1.0:
             rate = learning_rate(schedule, progress)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            batch = job.batches(step)
-            with torch.autocast(device.type, dtype=job.precision, enabled=job.precision != torch.float32):
-                outputs = network(batch.images)
-            outputs = outputs if isinstance(outputs, list) else [outputs]
-            loss = deep_supervised(loss_function, outputs, batch.targets, batch.weights)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward without types
+            try:
+                loss = _gradients(job, shared, loss_function, step)
+            except RuntimeError as error:
+                if team.size == 1:
+                    raise
+                raise lost() from error
             torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT_NORM)
             optimizer.step()
             if average is not None:
                 _move_average(average, network.state_dict(), min(schedule.ema, (1 + step) / (10 + step)))
-            pending.append((step, progress, rate, loss.detach()))
+            run.pending.append((step, progress, rate, loss))
             step += 1
-            if step % schedule.epoch_steps:
-                continue
-            # Only here does the loop wait for the device and touch the disk.
-            mean_loss = _write_steps(job.folder, pending)
-            due = _validation_due(schedule, validated, progress)
-            dice = job.validate(_weights(network, average)) if due else None
-            validated = progress if due else validated
-            epochs.append(log.EpochRecord(step, len(epochs) + 1, job.clock.elapsed(), progress, rate, mean_loss, dice))
-            log.write_epochs(job.folder, epochs)
-            _announce(job, epochs)
-            if time.monotonic() - saved >= schedule.checkpoint_seconds:
-                position = Position(step, job.clock.elapsed(), progress)
-                save_checkpoint(job.folder / CHECKPOINT, network, average, optimizer, position)
-                saved = time.monotonic()
-        if pending:
-            mean_loss = _write_steps(job.folder, pending)
-            rate = optimizer.param_groups[0]["lr"]
-            epochs.append(log.EpochRecord(step, len(epochs) + 1, job.clock.elapsed(), 1.0, rate, mean_loss))
-            log.write_epochs(job.folder, epochs)
-    save_checkpoint(job.folder / CHECKPOINT, network, average, optimizer, Position(step, job.clock.elapsed(), 1.0))
-    return Fitted(_weights(network, average), step, len(epochs))
+            if step % schedule.epoch_steps == 0:
+                due = _validation_due(schedule, validated, progress)
+                validated = progress if due else validated
+                run.close_epoch(step, progress, validate=due)
+        if run.pending:
+            run.close_epoch(step, 1.0)
+    run.save(step, 1.0)
+    return Fitted(run.weights(), step, len(run.epochs))
+
+
+def _gradients(job: Job, network: torch.nn.Module, loss_function: torch.nn.Module, step: int) -> torch.Tensor:
+    """Fill the gradients of this step and give its loss, both the mean over the batches this process answers for."""
+    team, device, parts = job.team, job.batches.device, job.plan.schedule.accumulate
+    own = range(team.rank, parts, team.size)
+    network.zero_grad(set_to_none=True)
+    total = torch.zeros((), device=device)
+    for part in own:
+        batch = job.batches(step, part)
+        # Gradients are exchanged once a step, with the last of its batches.
+        alone = team.size > 1 and part != own[-1]
+        with network.no_sync() if alone else nullcontext():  # type: ignore[operator]  # DistributedDataParallel's own
+            with torch.autocast(device.type, dtype=job.precision, enabled=job.precision != torch.float32):
+                outputs = network(batch.images)
+            loss = batch_loss(loss_function, outputs, batch) / len(own)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward without types
+        total += loss.detach()
+    return total
+
+
+class _Run:
+    """What a training has written down: steps, epochs, checkpoints; only a team's leader writes."""
+
+    def __init__(
+        self, job: Job, network: torch.nn.Module, optimizer: torch.optim.Optimizer, average: State | None
+    ) -> None:
+        self.job, self.network, self.optimizer, self.average = job, network, optimizer, average
+        self.epochs: list[log.EpochRecord] = []
+        self.pending: list[tuple[int, float, float, torch.Tensor]] = []
+        self.saved = time.monotonic()
+
+    def begin(self) -> Position:
+        """Where to go on from; a run killed before its first checkpoint starts at step 0 again."""
+        job, checkpoint = self.job, self.job.folder / CHECKPOINT
+        position = Position(0, 0.0, 0.0)
+        if job.resume and checkpoint.exists():
+            position = load_checkpoint(checkpoint, self.network, self.average, self.optimizer)
+            self.epochs = log.read_epochs(job.folder)[: math.ceil(position.step / job.plan.schedule.epoch_steps)]
+        if job.team.leads and position.step:
+            log.keep_steps(job.folder, position.step)
+        elif job.team.leads:
+            (job.folder / log.STEPS).unlink(missing_ok=True)
+        job.clock.used += position.seconds
+        job.clock.floor = position.progress
+        return position
+
+    def close_epoch(self, step: int, progress: float, *, validate: bool = False) -> None:
+        """Write the steps since the last epoch and a line about them; only here the loop waits for the device."""
+        job = self.job
+        losses = job.team.mean(torch.stack([loss for *_, loss in self.pending]))
+        records = [
+            log.StepRecord(number, at, rate, float(loss))
+            for (number, at, rate, _), loss in zip(self.pending, losses.cpu(), strict=True)
+        ]
+        self.pending.clear()
+        if not all(math.isfinite(record.loss) for record in records):
+            raise MedsegError(
+                f"the loss is no number any more after step {records[-1].step}; lower schedule.learning_rate"
+            )
+        if not job.team.leads:
+            return
+        log.append_steps(job.folder, records)
+        mean_loss = sum(record.loss for record in records) / len(records)
+        dice = job.validate(self.weights()) if validate else None
+        rate, seconds = records[-1].learning_rate, job.clock.elapsed()
+        self.epochs.append(log.EpochRecord(step, len(self.epochs) + 1, seconds, progress, rate, mean_loss, dice))
+        log.write_epochs(job.folder, self.epochs)
+        _announce(job, self.epochs)
+        if time.monotonic() - self.saved >= job.plan.schedule.checkpoint_seconds:
+            self.save(step, progress)
+
+    def save(self, step: int, progress: float) -> None:
+        """Write a checkpoint from which `begin` goes on with step number `step`."""
+        if self.job.team.leads:
+            position = Position(step, self.job.clock.elapsed(), progress)
+            save_checkpoint(self.job.folder / CHECKPOINT, self.network, self.average, self.optimizer, position)
+            self.saved = time.monotonic()
+
+    def weights(self) -> State:
+        """The moving average of the weights where the plan asks for one, else the weights."""
+        if self.average is not None:
+            return self.average
+        return {name: value.detach() for name, value in self.network.state_dict().items()}
 
 
 def make_optimizer(network: torch.nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
@@ -129,43 +201,12 @@ def class_frequencies(labels: Sequence[torch.Tensor], classes: int) -> list[floa
     return [float(count) for count in total]
 
 
-def _begin(job: Job, network: torch.nn.Module, average: State | None, optimizer: torch.optim.Optimizer) -> Position:
-    """Where to go on from; a run killed before its first checkpoint starts at step 0 again."""
-    checkpoint = job.folder / CHECKPOINT
-    if job.resume and checkpoint.exists():
-        position = load_checkpoint(checkpoint, network, average, optimizer)
-        log.keep_steps(job.folder, position.step)
-    else:
-        position = Position(0, 0.0, 0.0)
-        (job.folder / log.STEPS).unlink(missing_ok=True)
-    job.clock.used += position.seconds
-    job.clock.floor = position.progress
-    return position
-
-
 def _move_average(average: State, state: State, decay: float) -> None:
     for name, value in average.items():
         if value.is_floating_point():
             value.lerp_(state[name], 1 - decay)
         else:
             value.copy_(state[name])
-
-
-def _weights(network: torch.nn.Module, average: State | None) -> State:
-    return average if average is not None else {name: value.detach() for name, value in network.state_dict().items()}
-
-
-def _write_steps(folder: Path, pending: list[tuple[int, float, float, torch.Tensor]]) -> float:
-    losses = [float(value) for value in torch.stack([loss for *_, loss in pending]).cpu()]
-    records = [
-        log.StepRecord(step, progress, rate, loss)
-        for (step, progress, rate, _), loss in zip(pending, losses, strict=True)
-    ]
-    if not all(math.isfinite(value) for value in losses):
-        raise MedsegError(f"the loss is no number any more after step {records[-1].step}; lower schedule.learning_rate")
-    log.append_steps(folder, records)
-    pending.clear()
-    return sum(losses) / len(losses)
 
 
 def _validation_due(schedule: Schedule, last: float, progress: float) -> bool:

@@ -7,6 +7,7 @@ whose progress was written down can be repeated exactly.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,12 @@ from medseg.core.plan import Schedule
 
 
 def learning_rate(schedule: Schedule, progress: float) -> float:
-    """Linear warm-up, then poly decay lr * (1 - progress)^power (DeepLab, Chen 2017)."""
+    """Linear warm-up, then poly decay lr * (1 - progress)^power (DeepLab, Chen 2017) or half a cosine (SGDR, 2017)."""
     if progress < schedule.warmup:
         return schedule.learning_rate * max(progress / schedule.warmup, 1e-2)
     rest = (1 - min(progress, 1.0)) / (1 - schedule.warmup)
+    if schedule.decay == "cosine":
+        return schedule.learning_rate * (1 - math.cos(math.pi * rest)) / 2
     return float(schedule.learning_rate * rest**schedule.power)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from medseg.core.events import Listener, Message, silent
 from medseg.core.files import write_json
 from medseg.core.labels import mirrored_values
 from medseg.core.plan import Plan
-from medseg.core.report import Report
+from medseg.core.report import Report, Row
 from medseg.core.task import Task
 from medseg.core.version import VERSION
 from medseg.data.shipped import data_root
@@ -32,10 +32,12 @@ from medseg.workflows.prepare import (
     write_run,
 )
 from medseg.workflows.prepare import prepare as prepare_cases
+from medseg.workflows.separating import SECONDS, fit_instances
 
 if TYPE_CHECKING:
     from medseg.training.fit import Fitted
     from medseg.training.schedule import Clock
+    from medseg.training.team import Team
 
 TRAINING = "training.json"
 _WATCH_SHARE = 0.02  # of the time budget for one look at the validation cases
@@ -60,13 +62,17 @@ class TrainOptions(PrepareOptions):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainResult:
-    """What a training left: its run folder, the report, the bundle's hash and the seconds it took."""
+    """What a training left: its run folder, the report, the bundle's hash and the seconds it took.
+
+    leads: False in the processes of a torchrun that only helped; their result is the leader's.
+    """
 
     run: Path
     report: Report
     bundle_hash: str
     seconds: float
     bundle: Bundle = field(repr=False)
+    leads: bool = True
 
 
 def train(
@@ -82,19 +88,52 @@ def train(
     cases, by default the task's own; output: the run folder, by default runs/NAME.
     Raises MedsegError (one sentence) for anything the user can mend.
     """
+    from medseg.inference import resolve_device
+    from medseg.training.team import assembled
+
     started = time.monotonic()
     options = options or TrainOptions()
-    preparation, options = _prepare(task, data, output, options, listener)
-    folder = preparation.folder
+    with assembled(resolve_device(options.device)) as team:
+        if not team.leads:
+            return _help(team, options, started)
+        preparation, options = _prepare(task, data, output, _for_team(options, team), listener)
+        team.share(str(preparation.folder))
+        clock = _clock(preparation.plan, options, started)
+        fitted = _fit(preparation, options, clock, listener, team)
+        bundle = _save_bundle(preparation, fitted, options.device, listener)
+        report, bundle = _score(preparation, bundle, options.device, listener)
+        shutil.rmtree(preparation.folder / CACHE, ignore_errors=True)
+        seconds = clock.elapsed()
+        write_json(preparation.folder / TRAINING, {"steps": fitted.steps, "epochs": fitted.epochs,
+                                                   "seconds": round(seconds, 1), "bundle_hash": bundle.hash,
+                                                   "medseg": VERSION})  # fmt: skip
+        team.share(json.dumps(asdict(report)))
+    return TrainResult(preparation.folder, report, bundle.hash, seconds, bundle)
+
+
+# ---- several processes ----------------------------------------------------------------------
+
+
+def _for_team(options: TrainOptions, team: Team) -> TrainOptions:
+    """Options with one batch a process and step, where nothing else is asked for."""
+    key = "schedule.accumulate"
+    if team.size == 1 or options.resume or key in options.overrides:
+        return options
+    return replace(options, overrides={**options.overrides, key: str(team.size)})
+
+
+def _help(team: Team, options: TrainOptions, started: float) -> TrainResult:
+    """The part of a process that does not lead: compute gradients, then take over the leader's result."""
+    folder = Path(team.share())
+    options = _kept_options(folder, options) if options.resume else options
+    preparation = prepare_run(folder, replace(options, overrides={}))
     clock = _clock(preparation.plan, options, started)
-    fitted = _fit(preparation, options, clock, listener)
-    bundle = _save_bundle(preparation, fitted)
-    report, bundle = _score(preparation, bundle, options.device, listener)
-    shutil.rmtree(folder / CACHE, ignore_errors=True)
-    seconds = clock.elapsed()
-    write_json(folder / TRAINING, {"steps": fitted.steps, "epochs": fitted.epochs, "seconds": round(seconds, 1),
-                                   "bundle_hash": bundle.hash, "medseg": VERSION})  # fmt: skip
-    return TrainResult(folder, report, bundle.hash, seconds, bundle)
+    _fit(preparation, options, clock, silent, team)
+    raw = json.loads(team.share())
+    rows = tuple(Row(**row) for row in raw.pop("rows"))
+    report = Report(rows=rows, labels=tuple(raw.pop("labels")), **raw)
+    bundle = Bundle.load(folder)
+    return TrainResult(folder, report, bundle.hash, clock.elapsed(), bundle, leads=False)
 
 
 # ---- the run folder -------------------------------------------------------------------------
@@ -196,19 +235,20 @@ def _clock(plan: Plan, options: TrainOptions, started: float) -> Clock:
     return Clock(steps, schedule.time_budget, started, recorded=recorded)
 
 
-def _fit(preparation: Preparation, options: TrainOptions, clock: Clock, listener: Listener) -> Fitted:
+def _fit(preparation: Preparation, options: TrainOptions, clock: Clock, listener: Listener, team: Team) -> Fitted:
     import torch
 
-    from medseg.inference import precision, resolve_device
+    from medseg.inference import precision
     from medseg.nets import build
     from medseg.training.batches import make_batches
     from medseg.training.fit import Job, class_frequencies, fit
     from medseg.training.losses import class_weights
     from medseg.training.watch import Watcher
 
-    plan, split = preparation.plan, preparation.split
+    plan, split, device = preparation.plan, preparation.split, team.device
+    if plan.schedule.accumulate % team.size:
+        raise UsageError(f"schedule.accumulate is {plan.schedule.accumulate}, no multiple of {team.size} processes")
     seconds_per_case = clock.elapsed() / len(preparation.prepared)  # reading and preprocessing one
-    device = resolve_device(options.device)
     kind = precision(plan.schedule, device)
     batches = make_batches(
         plan,
@@ -221,8 +261,10 @@ def _fit(preparation: Preparation, options: TrainOptions, clock: Clock, listener
     torch.manual_seed(plan.schedule.seed)  # the network's initial weights
     network = build(plan.network)
     limit = None if clock.seconds is None else _WATCH_SHARE * clock.seconds
-    watcher = Watcher([preparation.prepared[name] for name in split.validation], batches, kind, limit)
-    clock.reserve(len(_scored_names(preparation)) * (seconds_per_case + watcher.seconds) + _REPORT_SECONDS)
+    watched = split.validation if team.leads else ()
+    watcher = Watcher([preparation.prepared[name] for name in watched], batches, kind, limit)
+    after = _REPORT_SECONDS + (SECONDS if plan.instances is not None else 0.0)
+    clock.reserve(len(_scored_names(preparation)) * (seconds_per_case + watcher.seconds) + after)
     return fit(
         Job(
             plan=plan,
@@ -234,12 +276,13 @@ def _fit(preparation: Preparation, options: TrainOptions, clock: Clock, listener
             folder=preparation.folder,
             validate=watcher,
             listener=listener,
+            team=team,
             resume=options.resume,
         )
     )
 
 
-def _save_bundle(preparation: Preparation, fitted: Fitted) -> Bundle:
+def _save_bundle(preparation: Preparation, fitted: Fitted, device: str, listener: Listener) -> Bundle:
     split = preparation.split
     provenance = {
         "medseg": VERSION,
@@ -249,7 +292,7 @@ def _save_bundle(preparation: Preparation, fitted: Fitted) -> Bundle:
         "steps": fitted.steps,
     }
     bundle = Bundle(preparation.task, preparation.plan, preparation.fingerprint, fitted.state, provenance)
-    return bundle.save(preparation.folder / "bundle")
+    return fit_instances(preparation, bundle, device, listener).save(preparation.folder / "bundle")
 
 
 # ---- scoring --------------------------------------------------------------------------------
