@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from statistics import quantiles
 from typing import Any
 
 _WIDTH, _LEFT, _RIGHT = 960, 170, 150
 _RADIUS = 5.0
 _CROWDED = 200
+_BOX, _FEWEST_IN_BOX = 26.0, 4
 
 
 def dot_plot(cases: Sequence[dict[str, Any]], labels: Sequence[str]) -> str:
@@ -16,7 +18,8 @@ def dot_plot(cases: Sequence[dict[str, Any]], labels: Sequence[str]) -> str:
 
     cases: as `report.case_table` gives them. Dots that would cover each other are stacked. The axis
     starts at 0, or higher (it says where) when every case lies above 0.6. Cases where one mask is
-    empty are drawn as crosses at 0. The long tick is the mean, the short one the median.
+    empty are drawn as crosses at 0. The box holds the middle half of the cases, the long tick is the
+    mean, the short one the median.
     """
     rows = [(name, _values(cases, name)) for name in labels]
     lowest = min((value for _, values in rows for value, _, _ in values), default=0.0)
@@ -61,6 +64,7 @@ def _line(
         x, y = _x(value, start), middle + step * (level - offset)
         parts.append(_mark(x, y, radius, reason, f"{case}: {value:.3f}{f' ({reason})' if reason else ''}"))
     if values:
+        parts.insert(2, _box([value for value, _, _ in values], start, middle))
         parts.append(_averages([value for value, _, _ in values], start, middle, height))
     else:
         parts.append(f'<text class="figure" x="{_LEFT + 12}" y="{middle - 10:.1f}">no case has this label</text>')
@@ -73,6 +77,18 @@ def _mark(x: float, y: float, radius: float, reason: str, title: str) -> str:
         a, b, c, d = x - radius, x + radius, y - radius, y + radius
         return f'<path class="cross" d="M{a:.1f} {c:.1f}L{b:.1f} {d:.1f}M{a:.1f} {d:.1f}L{b:.1f} {c:.1f}">{told}</path>'
     return f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{told}</circle>'
+
+
+def _box(values: Sequence[float], start: float, middle: float) -> str:
+    """The middle half of the cases; below four cases there is none."""
+    if len(values) < _FEWEST_IN_BOX:
+        return ""
+    low, _, high = quantiles(values, n=4, method="inclusive")
+    left, right = _x(low, start), _x(high, start)
+    return (
+        f'<rect class="box" x="{left:.1f}" y="{middle - _BOX / 2:.1f}" width="{max(1.0, right - left):.1f}" '
+        f'height="{_BOX}" rx="3"/>'
+    )
 
 
 def _averages(values: Sequence[float], start: float, middle: float, height: float) -> str:

@@ -82,6 +82,14 @@ def representative_cases(report: Report) -> dict[str, str]:
     return chosen if len(ranked) == 1 else {"best": ranked[0], **chosen}
 
 
+def viewing_order(report: Report) -> list[str]:
+    """All cases in the order in which a reader should see them: worst, best and median, then the worse ones first."""
+    chosen = representative_cases(report)
+    first = [chosen[rank] for rank in ("worst", "best", "median") if rank in chosen]
+    means = [(case["mean_dice"] is None, case["mean_dice"] or 0.0, case["id"]) for case in case_table(report)]
+    return list(dict.fromkeys([*first, *(case for *_, case in sorted(means))]))
+
+
 def case_table(report: Report) -> list[dict[str, Any]]:
     """One entry per case: id, labels (name -> metric values and reason), mean_dice, mean_iou, outcome if any."""
     cases: dict[str, dict[str, dict[str, Any]]] = {}

@@ -16,8 +16,8 @@ from medseg.core.volume import LabelMap, Volume
 Image = NDArray[np.float32]  # [rows, columns] or [rows, columns, 3], in 0..1
 Plane = NDArray[Any]  # [rows, columns]
 
-_PLANES = ("sagittal", "coronal", "axial")  # by the canonical axis that is cut
-_EDGES = (("A", "P", "S", "I"), ("R", "L", "S", "I"), ("R", "L", "A", "P"))  # left, right, top, bottom
+PLANES = ("sagittal", "coronal", "axial")  # by the canonical axis that is cut
+EDGES = (("A", "P", "S", "I"), ("R", "L", "S", "I"), ("R", "L", "A", "P"))  # left, right, top, bottom
 _SAMPLE = 200_000
 _LUNG_WINDOW = (-1350.0, 150.0)
 _SOFT_TISSUE_WINDOW = (-160.0, 240.0)
@@ -80,17 +80,22 @@ def window(volume: Volume, inside: NDArray[np.bool_] | None = None) -> Window:
     structure `inside` [I, J, K] is mostly air and in a soft-tissue window otherwise; anything else
     between its own percentiles.
     """
-    steps = _strides(volume.geometry.shape)
-    sample = np.asarray(volume.array[(slice(None), *steps)], dtype=np.float32)
-    if volume.channels in (3, 4) and _is_color(sample, is_picture(volume.geometry)):
+    sample = _sample(volume)
+    scale = _scale(sample, volume)
+    if scale == "color":
         return Window(0.0, _brightest(sample), color=True)
     grey = sample[0]
-    if _is_ct(grey):
-        chosen = grey[inside[steps]] if inside is not None else np.empty(0, dtype=np.float32)
+    if scale == "ct":
+        chosen = grey[inside[_strides(volume.geometry.shape)]] if inside is not None else np.empty(0, dtype=np.float32)
         low, high = _LUNG_WINDOW if chosen.size and np.median(chosen) < -300 else _SOFT_TISSUE_WINDOW
         return Window(low, high)
     low, high = (float(value) for value in np.percentile(grey, (0.5, 99.7)))
     return Window(low, high if high > low else low + 1)
+
+
+def scale_of(volume: Volume) -> str:
+    """What the values of a scan are: `color`, `ct` (Hounsfield units) or `grey`, told from a sample of its voxels."""
+    return _scale(_sample(volume), volume)
 
 
 def widest_slices(inside: NDArray[np.bool_]) -> tuple[int, int, int]:
@@ -130,6 +135,12 @@ def axial_slice(array: NDArray[Any], place: int) -> NDArray[Any]:
     return np.swapaxes(array[..., ::-1, ::-1, place], -1, -2)
 
 
+def plane_of(array: NDArray[Any], axis: int) -> NDArray[Any]:
+    """All slices of a canonical array [..., R, A, S] along `axis`, as shown: [..., slices, rows, columns], a view."""
+    moved = np.moveaxis(array, array.ndim - 3 + axis, -3)
+    return np.swapaxes(moved[..., ::-1, ::-1], -1, -2)
+
+
 def channels_last(image: NDArray[Any], shades: Window) -> Image:
     """[C, rows, columns] -> what is shown: colour [rows, columns, 3], or the first channel in grey."""
     return shades.shade(np.moveaxis(image[:3], 0, -1) if shades.color else image[0])
@@ -165,11 +176,11 @@ def _cut(
 
     width, height = (len(range(geometry.shape[a])[box[a]]) * geometry.spacing[a] for a in (across, down))
     return View(
-        _PLANES[axis],
+        PLANES[axis],
         channels_last(shown(image), shades),
         tuple(shown(array) for array in maps),
         (width, height),
-        _EDGES[axis],
+        EDGES[axis],
     )
 
 
@@ -196,6 +207,16 @@ def _strides(shape: Sequence[int]) -> tuple[slice, ...]:
     long = sum(n > 1 for n in shape) or 1
     step = max(1, round((np.prod(shape, dtype=np.float64) / _SAMPLE) ** (1 / long)))
     return tuple(slice(None, None, step if n > 1 else 1) for n in shape)
+
+
+def _sample(volume: Volume) -> NDArray[np.float32]:
+    return np.asarray(volume.array[(slice(None), *_strides(volume.geometry.shape))], dtype=np.float32)
+
+
+def _scale(sample: NDArray[np.float32], volume: Volume) -> str:
+    if volume.channels in (3, 4) and _is_color(sample, is_picture(volume.geometry)):
+        return "color"
+    return "ct" if _is_ct(sample[0]) else "grey"
 
 
 def _is_ct(grey: NDArray[np.float32]) -> bool:

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medseg import formats
 from medseg.core.case import Source
-from medseg.core.errors import MedsegError, UsageError
+from medseg.core.errors import UsageError
 from medseg.core.events import Listener, Message, Progress, silent
 from medseg.core.labels import Label
 from medseg.core.report import Report
 from medseg.core.task import Task
-from medseg.core.volume import LabelMap
-from medseg.data.labels import align_label
 from medseg.data.shipped import find_task
-from medseg.evaluation.compare import Compared, compare, on_reference, value_labels, with_all_labels
-from medseg.evaluation.matching import Match, first_channels, match, without_helpers
-from medseg.evaluation.pictures import overlay_picture
-from medseg.evaluation.report import build_report, case_table, representative_cases
+from medseg.evaluation.compare import Compared, compare, value_labels, with_all_labels
+from medseg.evaluation.matching import Match, match, without_helpers
+from medseg.evaluation.report import build_report, case_table, representative_cases, viewing_order
 from medseg.evaluation.values import Meaning, meaning
-from medseg.evaluation.write import Picture, write_report
+from medseg.evaluation.write import write_report
+from medseg.workflows.illustrate import Album, illustrate
 
 # More different values than this, and the maps hold instances rather than structures.
 _MOST_VALUES = 100
@@ -60,7 +55,6 @@ class EvaluateOptions:
 
 
 _DEFAULTS = EvaluateOptions()
-_Pairs = Mapping[str, tuple[Source, Source | None]]
 
 
 def evaluate(
@@ -108,8 +102,13 @@ def evaluate(
     report = build_report(scores, "given", context, groups=groups, problems=problems)
     for text in remarks:
         listener(Message(text, "warning"))
-    pictures = _pictures(report, pairs, means, options, output / "pictures", listener)
-    write_report(report, output, pictures)
+    album = Album(
+        {name: (reference, [prediction]) for name, (reference, prediction) in pairs.items()},
+        means, labels, options.images, output / "pictures", options.resample,
+    )  # fmt: skip
+    figures = {case["id"]: case["mean_dice"] for case in case_table(report)}
+    captions = {c: (rank, f"mean Dice {figures[c]:.3f}") for rank, c in representative_cases(report).items()}
+    write_report(report, output, illustrate(album, viewing_order(report), captions, listener))
     return report
 
 
@@ -185,38 +184,3 @@ def _groups(cases: Sequence[str], task: Task | None) -> dict[str, str]:
         return {}
     found = {case: re.search(task.data.group, case) for case in cases}
     return {case: hit.group(1) for case, hit in found.items() if hit is not None}
-
-
-def _pictures(
-    report: Report, pairs: _Pairs, means: Meaning, options: EvaluateOptions, folder: Path, listener: Listener
-) -> list[Picture]:
-    """Overlays of the best, the median and the worst case whose scans are at hand."""
-    if options.images is None:
-        return []
-    matched = match(first_channels(formats.discover(options.images)), [reference for reference, _ in pairs.values()])
-    images = {reference.name: image for reference, image in matched.pairs}
-    figures = {case["id"]: case["mean_dice"] for case in case_table(report)}
-    pictures = []
-    for rank, case in representative_cases(report).items():
-        path, caption = folder / f"{rank}.png", f"mean Dice {figures[case]:.3f}"
-        try:
-            if case not in images:
-                raise UsageError(f"{options.images} holds no scan of this name")
-            _overlay(pairs[case], images[case], means, options.resample, path)
-        except MedsegError as error:
-            listener(Message(f"{case}: no picture ({error})", "warning"))
-            continue
-        pictures.append(Picture(path, f"{rank.capitalize()}: {case}", caption))
-    return pictures
-
-
-def _overlay(pair: tuple[Source, Source | None], image: Source, means: Meaning, resample: bool, path: Path) -> None:
-    """Draw one case again from its files; a prediction that could not be used is drawn as empty."""
-    reference, prediction = pair
-    true = means.read_reference(reference)
-    found = LabelMap(np.zeros(true.array.shape, dtype=np.uint8), true.geometry, true.labels)
-    if prediction is not None:
-        with suppress(MedsegError):
-            found, _ = on_reference(means.read_prediction(prediction), prediction, true, reference, resample)
-    scan = formats.read(image)
-    overlay_picture(scan.volume, align_label(found, reference, scan), align_label(true, reference, scan), path)

@@ -17,8 +17,10 @@ from medseg.core.volume import LabelMap
 from medseg.data.labels import read_case
 from medseg.evaluation.pictures import overlay_picture, training_curves
 from medseg.evaluation.report import build_report
+from medseg.evaluation.report_page import Illustrations, Picture
 from medseg.evaluation.score import CaseScores, score_case
-from medseg.evaluation.write import Picture, write_report
+from medseg.evaluation.slides import Slides, make_slides
+from medseg.evaluation.write import write_report
 from medseg.formats import read_labels, source_of, write_labelmap
 
 if TYPE_CHECKING:
@@ -29,12 +31,16 @@ PREDICTIONS, PICTURES = "predictions", "pictures"
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One scored case: the case, its figures, where its label map lies, and what the prediction showed of itself."""
+    """One scored case: the case, its figures, where its label map lies, and what the prediction showed of itself.
+
+    slides: what the report's viewer shows of it, made while the scan is at hand.
+    """
 
     case: Case
     scores: CaseScores
     prediction: Path
     evidence: Evidence | None = None
+    slides: Slides | None = None
 
 
 def score_cases(
@@ -63,7 +69,9 @@ def write_run_report(
     curves = folder / "training.png"
     training_curves(folder / "training.csv", curves)
     report = build_report([s.scores for s in scored], scored_on, {"bundle_hash": bundle.hash, **context})
-    write_report(report, folder, _pictures(scored, bundle.task, folder), curves)
+    slides = [s.slides for s in scored if s.slides is not None]
+    shown = Illustrations(_pictures(scored, bundle.task, folder), curves, slides, bundle.task.label_table())
+    write_report(report, folder, shown)
     return report
 
 
@@ -74,7 +82,8 @@ def _score_one(predictor: Predictor, case: Case, task: Task, folder: Path) -> Sc
     scores = score_case(case.id, prediction.labelmap, reference, task.label_table())
     outcome = prediction.outcome
     doubt = "" if outcome.status is Status.OK else f"{outcome.status}: {outcome.reason}"
-    return Scored(case, replace(scores, outcome=doubt), path, prediction.evidence)
+    slides = make_slides(case.id, scan.volume, reference, [prediction.labelmap], task.label_table())
+    return Scored(case, replace(scores, outcome=doubt), path, prediction.evidence, slides)
 
 
 def _pictures(scored: Sequence[Scored], task: Task, folder: Path) -> list[Picture]:
