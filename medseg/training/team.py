@@ -72,7 +72,7 @@ class Team:
             return network
         if self.device.type != "cuda":
             return torch.nn.parallel.DistributedDataParallel(network)
-        network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]  # torch's
         return torch.nn.parallel.DistributedDataParallel(network, device_ids=[self.device.index])
 
 
