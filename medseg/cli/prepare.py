@@ -27,6 +27,7 @@ from medseg.cli.options import (
 from medseg.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from medseg.core.plan import NetworkSpec
     from medseg.workflows.prepare import Preparation
 
 
@@ -112,7 +113,7 @@ def _print(preparation: Preparation) -> None:
         {
             "task": preparation.task.name,
             "cases": f"{len(split.train)} to train, {len(split.validation)} to validate, {len(split.test)} to test",
-            "network": f"{plan.network.name}, {plan.ndim}D, features {_numbers(plan.network.features)}",
+            "network": f"{plan.network.name}, {plan.ndim}D, {_size(plan.network)}",
             "spacing (mm)": _numbers(plan.spacing),
             "patch (voxels)": _numbers(plan.patch),
             "batch": plan.batch,
@@ -122,6 +123,10 @@ def _print(preparation: Preparation) -> None:
     print()
     print_table(["decision", "because"], list(plan.reasons.items()))
     print_next([f"medseg train {preparation.folder}"])
+
+
+def _size(network: NetworkSpec) -> str:
+    return f"features {_numbers(network.features)}" if network.features else f"width {network.width:g}"
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -15,7 +15,7 @@ from medseg.core.plan import NetworkSpec
 from medseg.inference.device import precision
 from medseg.inference.slabs import HELD_BYTES, open_bytes, swept_axis
 from medseg.inference.window import axes_of
-from medseg.nets import fit_patch
+from medseg.nets import fit_patch, stages
 from medseg.preprocess import trace_of
 
 # A Python process with medseg, torch and the readers imported, without the model's weights.
@@ -69,8 +69,4 @@ def _activations(bundle: Bundle) -> int:
 
 def _widest(spec: NetworkSpec) -> float:
     """Features of the widest stage, in terms of voxels at full resolution."""
-    resolution, widest = 1.0, 0.0
-    for features, stride in zip(spec.features, spec.strides, strict=True):
-        resolution /= prod(stride)
-        widest = max(widest, features * resolution)
-    return widest
+    return max(channels / prod(step) for channels, step in stages(spec))

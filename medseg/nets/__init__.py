@@ -96,16 +96,16 @@ def check_patch(spec: NetworkSpec, patch: Sequence[int]) -> None:
 
 
 def planned(
-    spec: NetworkSpec, patch: Sequence[int], spacing: Sequence[float], output_stride: int | None = None
+    spec: NetworkSpec, patch: Sequence[int], spacing: Sequence[float], batch: int, output_stride: int | None = None
 ) -> NetworkSpec:
-    """The spec, with what the network itself derives from a patch (voxels) and its spacing (mm).
+    """The spec, with what the network itself derives from a patch (voxels), its spacing (mm) and the batch.
 
     output_stride: what was asked for; None leaves it to the network.
     """
     module = _module(spec)
     if not hasattr(module, "planned"):
         return spec
-    own: NetworkSpec = module.planned(spec, patch, spacing, output_stride)
+    own: NetworkSpec = module.planned(spec, patch, spacing, batch, output_stride)
     return own
 
 

@@ -18,6 +18,7 @@ from medseg.nets.backbones import LEVELS, Size
 Rates = tuple[Size, ...]
 
 _STRIDE_OF_RATES = 8  # at which a family's rates are given
+_BATCH = 8  # samples from which on batch statistics are worth something
 _REACH = 0.75  # of the feature map: the largest planned rate, at which half of a branch's taps lie in the map
 
 
@@ -97,6 +98,11 @@ class Family:
             raise PlanError(f"network.scales: must be above 0 and at most 1, not {list(spec.scales)}")
         self._check_rates(spec)
 
+    def check_plan(self, spec: NetworkSpec, patch: Sequence[int]) -> None:
+        """Raise PlanError where no such network takes a patch."""
+        self.check(spec)
+        self.check_patch(spec, patch)
+
     def check_patch(self, spec: NetworkSpec, patch: Sequence[int]) -> None:
         """Raise PlanError where a patch is too small for the network, or its feature map for a rate."""
         shrunk = min((1.0, *spec.scales))
@@ -115,9 +121,14 @@ class Family:
                 )
 
     def planned(
-        self, spec: NetworkSpec, patch: Sequence[int], spacing: Sequence[float], output_stride: int | None = None
+        self,
+        spec: NetworkSpec,
+        patch: Sequence[int],
+        spacing: Sequence[float],
+        batch: int,
+        output_stride: int | None = None,
     ) -> NetworkSpec:
-        """The spec with strides and rates that suit a patch (voxels) of this spacing (mm).
+        """The spec with strides and rates that suit a patch (voxels) of this spacing (mm), and the batch's norm.
 
         Axes wait with their first halving until the finer ones have become as coarse, and are spared
         those that would leave fewer than `least` voxels. Rates reach as far in mm along every axis, and
@@ -131,8 +142,14 @@ class Family:
             self._strides(wait, count, most, dilated=self.dilated and count == deepest)
             for wait, count in zip(waits, counts, strict=True)
         ]
-        strides = tuple(zip(*axes, strict=True))
-        spec = replace(spec, strides=strides, output_stride=2 ** max(1, deepest))
+        spec = replace(
+            spec,
+            features=(),
+            kernels=(),
+            strides=tuple(zip(*axes, strict=True)),
+            output_stride=2 ** max(1, deepest),
+            norm="batch" if batch >= _BATCH else "instance",
+        )
         return replace(spec, rates=self._planned_rates(spec, patch, spacing))
 
     def _paper_rates(self, ndim: int, output_stride: int) -> tuple[int, ...]:

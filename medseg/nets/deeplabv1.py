@@ -22,7 +22,7 @@ _FULLY = 1024
 _SCORES = 0.01  # standard deviation of the score layer's first weights
 
 divisor, smallest, margin, stages = FAMILY.divisor, FAMILY.smallest, FAMILY.margin, FAMILY.stages
-check_patch, planned = FAMILY.check_patch, FAMILY.planned
+check_patch, planned = FAMILY.check_plan, FAMILY.planned
 
 
 def build(spec: NetworkSpec) -> nn.Module:

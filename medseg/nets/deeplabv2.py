@@ -23,7 +23,7 @@ FAMILY = Family(backbone="resnet101", rates=(6, 12, 18, 24), volume_rates=(1, 2,
 _SCORES = 0.01  # standard deviation of the classifiers' first weights
 
 divisor, smallest, margin, stages = FAMILY.divisor, FAMILY.smallest, FAMILY.margin, FAMILY.stages
-check_patch, planned = FAMILY.check_patch, FAMILY.planned
+check_patch, planned = FAMILY.check_plan, FAMILY.planned
 
 
 def build(spec: NetworkSpec) -> nn.Module:

@@ -22,7 +22,7 @@ FAMILY = Family(rates=(12, 24, 36), volume_rates=(2, 4, 6))
 _WIDTH = 256
 
 divisor, smallest, margin, stages = FAMILY.divisor, FAMILY.smallest, FAMILY.margin, FAMILY.stages
-check_patch, planned = FAMILY.check_patch, FAMILY.planned
+check_patch, planned = FAMILY.check_plan, FAMILY.planned
 
 
 def build(spec: NetworkSpec) -> nn.Module:

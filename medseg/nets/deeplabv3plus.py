@@ -26,7 +26,7 @@ _WIDTH, _FINE = 256, 48
 _LEVEL = 1  # of the finer map: stride 4 where every axis is halved
 
 divisor, smallest, margin, stages = FAMILY.divisor, FAMILY.smallest, FAMILY.margin, FAMILY.stages
-check_patch, planned = FAMILY.check_patch, FAMILY.planned
+check_patch, planned = FAMILY.check_plan, FAMILY.planned
 
 
 def build(spec: NetworkSpec) -> nn.Module:

@@ -27,7 +27,7 @@ _SKIPS = {"fcn32s": (), "fcn16s": (3,), "fcn8s": (3, 2)}  # levels whose maps ar
 _FULLY = {2: (7, 4096), 3: (3, 1024)}  # kernel and channels of fc6
 
 divisor, smallest, margin, stages = FAMILY.divisor, FAMILY.smallest, FAMILY.margin, FAMILY.stages
-check_patch, planned = FAMILY.check_patch, FAMILY.planned
+check_patch, planned = FAMILY.check_plan, FAMILY.planned
 
 
 def build(spec: NetworkSpec) -> nn.Module:

@@ -16,7 +16,7 @@ from medseg.nets._segmenter import FCNHead, Segmenter
 FAMILY = Family()
 
 divisor, smallest, margin, stages = FAMILY.divisor, FAMILY.smallest, FAMILY.margin, FAMILY.stages
-check_patch, planned = FAMILY.check_patch, FAMILY.planned
+check_patch, planned = FAMILY.check_plan, FAMILY.planned
 
 
 def build(spec: NetworkSpec) -> nn.Module:

@@ -22,7 +22,7 @@ _WIDTH = 128
 _LEVEL = 2  # of the finer map: stride 8 where every axis is halved
 
 divisor, smallest, margin, stages = FAMILY.divisor, FAMILY.smallest, FAMILY.margin, FAMILY.stages
-check_patch, planned = FAMILY.check_patch, FAMILY.planned
+check_patch, planned = FAMILY.check_plan, FAMILY.planned
 
 
 def build(spec: NetworkSpec) -> nn.Module:
