@@ -18,6 +18,7 @@ from typing import Any
 import highdicom
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.charset import default_encoding
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
@@ -74,7 +75,8 @@ def structure_set(derived: Derived) -> Dataset:
         made.ReferencedFrameOfReferenceSequence = [_referenced_frame(derived)]
         numbered = list(enumerate(derived.labels, start=1))
         made.StructureSetROISequence = [_region(number, label, derived) for number, label in numbered]
-        made.ROIContourSequence = [_contours(number, label, derived, planes) for number, label in numbered]
+        extents = _extents(derived)
+        made.ROIContourSequence = [_contours(n, label, extents[n - 1], derived, planes) for n, label in numbered]
         made.RTROIObservationsSequence = [_observation(number, label) for number, label in numbered]
         return made
 
@@ -148,20 +150,28 @@ def _region(number: int, label: Label, derived: Derived) -> Dataset:
     return item
 
 
-def _contours(number: int, label: Label, derived: Derived, planes: Planes) -> Dataset:
+def _contours(number: int, label: Label, slices: range, derived: Derived, planes: Planes) -> Dataset:
     item = Dataset()
     item.ReferencedROINumber = number
     item.ROIDisplayColor = list(label.color)
-    found = list(_drawn(number, derived, planes))
+    found = list(_drawn(number, slices, derived, planes))
     if found:
         item.ContourSequence = found
     return item
 
 
-def _drawn(number: int, derived: Derived, planes: Planes) -> Iterator[Dataset]:
+def _extents(derived: Derived) -> list[range]:
+    """Of every label the slices from the first to the last that hold it."""
+    from scipy.ndimage import find_objects
+
+    boxes = find_objects(derived.numbers, max_label=len(derived.labels))
+    return [range(0) if box is None else range(box[0].start, box[0].stop) for box in boxes]
+
+
+def _drawn(number: int, slices: range, derived: Derived, planes: Planes) -> Iterator[Dataset]:
     count = 0
-    for k, plane in enumerate(derived.numbers):
-        mask = plane == number
+    for k in slices:
+        mask = derived.numbers[k] == number
         coded = [_encoded(planes.points(outline, k), planes.spacings[k]) for outline in outlines(mask)]
         _require_mask(coded, mask, (derived, planes, k))
         for element in coded:
@@ -172,6 +182,10 @@ def _drawn(number: int, derived: Derived, planes: Planes) -> Iterator[Dataset]:
             contour.NumberOfContourPoints = (element.value.count(b"\\") + 1) // 3
             contour.ContourNumber = count
             contour[_CONTOUR_DATA] = element
+            # Else pydicom would take the coordinates apart to encode them anew.
+            contour.set_original_encoding(
+                is_implicit_vr=True, is_little_endian=True, character_encoding=default_encoding
+            )
             yield contour
 
 
