@@ -8,6 +8,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from medseg.core.geometry import Geometry
 from medseg.core.quality import Evidence, Expected
 from medseg.core.volume import LabelMap, Volume
@@ -120,6 +123,7 @@ class Outcome:
 class Prediction:
     """A label map on the source grid, with what made it and what is odd about its input.
 
+    `instances`: objects 1, 2, 3 … [I, J, K] int32 of tasks that tell them apart; the label map is where they are.
     `confidence` is the mean winning probability over the foreground (None where nothing was found);
     `expected`: how good it is likely to be, None where the bundle has no calibration to tell that
     or nothing was found; `evidence`: what that was concluded from, None for refused scans.
@@ -131,3 +135,12 @@ class Prediction:
     confidence: float | None = None
     expected: Expected | None = None
     evidence: Evidence | None = None
+    instances: NDArray[np.int32] | None = None
+
+    @property
+    def written(self) -> LabelMap:
+        """What goes into a file: the objects by number (16 bits where they suffice), or the labels by value."""
+        if self.instances is None:
+            return self.labelmap
+        few = int(self.instances.max(initial=0)) <= np.iinfo(np.uint16).max
+        return LabelMap(self.instances.astype(np.uint16) if few else self.instances, self.labelmap.geometry)

@@ -131,6 +131,7 @@ class Task(_Strict):
     labels: name -> LabelSpec in the order of their values; ignore: the source value of voxels that
     neither train nor score; undeclared: what a source value that no label names means;
     partial: what annotators left blank is unknown, and no background (`medseg import`).
+    instances: every object is told apart from its neighbours, as their label maps number them 1, 2, 3 …;
     reading: what is done about odd DICOM series; selection: which series of a folder are segmented;
     plan: overrides for the planner, as `--set key=value` gives them.
     """
@@ -144,6 +145,7 @@ class Task(_Strict):
     ignore: int | None = None
     undeclared: Literal["refuse", "background", "ignore"] = "refuse"
     partial: bool = False
+    instances: bool = False
     data: DataSpec = DataSpec()
     split: SplitSpec = SplitSpec()
     postprocess: PostprocessSpec = PostprocessSpec()
@@ -164,6 +166,8 @@ class Task(_Strict):
             raise ValueError("labels: at least one structure is needed")
         if self.partial and self.ignore is None:
             raise ValueError("partial: unknown pixels need a value; add `ignore: 255`")
+        if self.instances and [spec.sources for spec in self.labels.values()] != [NONZERO]:
+            raise ValueError("instances: needs exactly one label with the values `nonzero`: each of them is an object")
         names = set(self.labels)
         given = [spec.value for spec in self.labels.values()]
         if any(v is None for v in given) and any(v is not None for v in given):
@@ -179,6 +183,11 @@ class Task(_Strict):
         if unknown:
             raise ValueError(f"postprocess.keep_largest: {sorted(unknown)} are no labels; there are {sorted(names)}")
         return self
+
+    @property
+    def classes(self) -> int:
+        """What a network for this task tells apart: background and labels; an object's interior and border."""
+        return len(self.labels) + (2 if self.instances else 1)
 
     def label_table(self) -> tuple[Label, ...]:
         """The labels as core types, ordered by value."""

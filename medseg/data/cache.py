@@ -2,7 +2,9 @@
 
 A case's folder holds image.npy (float32 [C, I, J, K]), label.npy (uint8 [I, J, K]), centers.npy
 (int32 [n, 4]: label value, i, j, k) and meta.json with the key: a hash of the input files and of
-everything that decides how they are read and preprocessed.
+everything that decides how they are read and preprocessed. Of tasks that tell objects apart there are
+also instances.npy (int32 [I, J, K]) and classes.npy (uint8 [I, J, K]), and the image has one more
+channel at its end: how much each voxel counts.
 """
 
 from __future__ import annotations
@@ -27,12 +29,27 @@ from medseg.core.plan import Plan, to_plain
 from medseg.core.task import Task
 from medseg.data.drawn import is_drawn
 from medseg.data.fingerprint import seeded
-from medseg.data.labels import read_case
-from medseg.preprocess.grid import Trace, prepare, prepare_labels
+from medseg.data.labels import read_case, read_instances
+from medseg.preprocess.grid import Trace, prepare, prepare_instances, prepare_labels
+from medseg.preprocess.instances import instance_classes, touching_weights
 
 VERSION = 1
+_INSTANCES = 1  # of how classes and weights are made of objects
 _CENTERS = 5000  # voxels a label
 _CHUNK = 2**20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Objects:
+    """The objects of a prepared case, told apart; see `medseg.preprocess.instances`.
+
+    ids: int32 [I, J, K], 1, 2, 3 … per object; classes: uint8 [I, J, K]; weighted: float32
+    [C + 1, I, J, K], the image and how much each voxel counts.
+    """
+
+    ids: NDArray[np.int32]
+    classes: NDArray[np.uint8]
+    weighted: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +59,8 @@ class PreparedCase:
     image: float32 [C, I, J, K]; label: uint8 [I, J, K]; both memory-mapped, and what is written into
     them never reaches the disk (copy on write, since torch warns of read-only arrays); trace: the
     way back to the source grid; centers: label value -> up to 5000 of its voxels [n, 3], seeded;
-    key: hash of the input files and of what decided how they became arrays.
+    key: hash of the input files and of what decided how they became arrays; objects: what there is to
+    learn beyond labels, None for tasks without instances.
     """
 
     id: str
@@ -52,6 +70,17 @@ class PreparedCase:
     trace: Trace
     centers: Mapping[int, NDArray[np.int32]]
     key: str
+    objects: Objects | None = None
+
+    @property
+    def target(self) -> NDArray[np.uint8]:
+        """The classes [I, J, K] that a network learns: the labels, or interiors and borders."""
+        return self.label if self.objects is None else self.objects.classes
+
+    @property
+    def sampled(self) -> NDArray[np.float32]:
+        """What patches are cut from [C, I, J, K]: the image, and behind it, where there are weights, those."""
+        return self.image if self.objects is None else self.objects.weighted
 
 
 def prepare_cases(
@@ -67,10 +96,10 @@ def prepare_cases(
     for done, case in enumerate(cases, start=1):
         place = folder / _folder_name(case.id)
         key = case_key(case, task, plan)
-        found = _load(place, case, key)
+        found = _load(place, case, key, task.instances)
         if found is None:
             _write(place, case, task, plan, key)
-            found = _load(place, case, key)
+            found = _load(place, case, key, task.instances)
         if found is None:
             raise MedsegError(f"{place}: was written but cannot be read back; is the disk full or damaged?")
         prepared.append(found)
@@ -95,6 +124,8 @@ def case_key(case: Case, task: Task, plan: Plan) -> str:
     }
     if case.label is not None and is_drawn(case.label):
         what["names"] = [[label.name, *label.names] for label in task.label_table()]
+    if task.instances:
+        what["instances"] = _INSTANCES
     return sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
@@ -116,8 +147,15 @@ def _write(place: Path, case: Case, task: Task, plan: Plan, key: str) -> None:
     scan, labelmap = read_case(case, task)
     prepared = prepare(scan.volume, plan)
     label = prepare_labels(labelmap, plan)
+    image = prepared.array
     with atomic_folder(place) as temporary:
-        np.save(temporary / "image.npy", prepared.array)
+        if task.instances:
+            ids = prepare_instances(read_instances(case, task, scan), plan)
+            spacing = prepared.trace.prepared.spacing
+            np.save(temporary / "instances.npy", ids)
+            np.save(temporary / "classes.npy", instance_classes(ids, plan.ndim, spacing, label == IGNORE))
+            image = np.concatenate([image, touching_weights(ids, plan.ndim, spacing)[np.newaxis]])
+        np.save(temporary / "image.npy", image)
         np.save(temporary / "label.npy", label)
         np.save(temporary / "centers.npy", _centers(label, case.id))
         write_json(temporary / "meta.json", {"key": key, "case": case.id, "trace": prepared.trace.to_plain()})
@@ -138,7 +176,7 @@ def _centers(label: NDArray[np.uint8], case_id: str) -> NDArray[np.int32]:
     return np.concatenate(rows)
 
 
-def _load(place: Path, case: Case, key: str) -> PreparedCase | None:
+def _load(place: Path, case: Case, key: str, instances: bool) -> PreparedCase | None:
     """The stored case, or None where there is none, it is of another key, or a file of it is damaged."""
     try:
         meta: Any = json.loads((place / "meta.json").read_text(encoding="utf-8"))
@@ -148,6 +186,7 @@ def _load(place: Path, case: Case, key: str) -> PreparedCase | None:
         image = np.load(place / "image.npy", mmap_mode="c", allow_pickle=False)
         label = np.load(place / "label.npy", mmap_mode="c", allow_pickle=False)
         centers = np.load(place / "centers.npy", allow_pickle=False)
+        objects = _objects(place, image) if instances else None
     except (OSError, ValueError, KeyError, TypeError, EOFError, MedsegError):
         return None
     shape = trace.prepared.shape
@@ -155,4 +194,14 @@ def _load(place: Path, case: Case, key: str) -> PreparedCase | None:
         return None
     values = np.unique(centers[:, 0])
     table = {int(value): centers[centers[:, 0] == value, 1:] for value in values}
-    return PreparedCase(case.id, case.group, image, label, trace, table, key)
+    if objects is not None:
+        if {objects.ids.shape, objects.classes.shape} != {shape}:
+            return None
+        image = image[:-1]
+    return PreparedCase(case.id, case.group, image, label, trace, table, key, objects)
+
+
+def _objects(place: Path, image: NDArray[np.float32]) -> Objects:
+    ids = np.load(place / "instances.npy", mmap_mode="c", allow_pickle=False)
+    classes = np.load(place / "classes.npy", mmap_mode="c", allow_pickle=False)
+    return Objects(ids, classes, image)

@@ -51,6 +51,32 @@ def read_case_label(case: Case, task: Task) -> LabelMap:
     return as_task_values(formats.read_labels(source), task, source)
 
 
+def read_instances(case: Case, task: Task, scan: Scan) -> LabelMap:
+    """Objects 1, 2, 3 … of a case on its scan's exact grid, int32; ignored voxels are 0.
+
+    Every value but 0 and the task's `ignore` is one object. A map with a single such value, or one drawn in
+    DICOM, is a mask: its connected pieces (voxels that touch by a corner are one) are the objects.
+    Raises FormatError as `read_case` does.
+    """
+    source = _label_source(case)
+    raw = read_drawn(source, case.images[0], task).labelmap if is_drawn(source) else formats.read_labels(source)
+    return align_label(LabelMap(numbered(raw.array, task.ignore), raw.geometry), source, scan)
+
+
+def numbered(raw: NDArray[Any], ignore: int | None) -> NDArray[np.int32]:
+    """Objects 1, 2, 3 … in the order of the values of a label map, 0 elsewhere; see `read_instances`."""
+    from scipy import ndimage
+
+    background = (raw == 0) if ignore is None else (raw == 0) | (raw == ignore)
+    values, ids = np.unique(raw[~background], return_inverse=True)
+    if len(values) == 1:
+        pieces: NDArray[np.int32] = ndimage.label(~background, structure=np.ones((3,) * raw.ndim), output=np.int32)[0]
+        return pieces
+    out = np.zeros(raw.shape, dtype=np.int32)
+    out[~background] = ids + 1
+    return out
+
+
 def as_task_values(raw: LabelMap, task: Task, source: Source) -> LabelMap:
     """A label map as its file (`source`) has it -> the task's values. Raises FormatError as `map_values` does."""
     return LabelMap(map_values(raw.array, task, source.path), raw.geometry, task.label_table())

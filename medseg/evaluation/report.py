@@ -10,6 +10,7 @@ from medseg.evaluation.score import CaseScores, LabelScore, mean_defined
 from medseg.evaluation.statistics import bootstrap_interval, spread
 from medseg.metrics import metric
 from medseg.metrics.confusion import Counts, Presence
+from medseg.metrics.instances import per_image, pooled
 
 METRIC_NAMES = ("dice", "iou", "volume_ml", "reference_volume_ml", "voxels", "reference_voxels")
 
@@ -57,6 +58,7 @@ def build_report(
         "spread": spread([score.mean_dice for score in scores]),
         "interval": bootstrap_interval(scores, groups or {}),
         "per_label": per_label,
+        **_instances(scores),
     }
     told = dict(context or {})
     told.setdefault("dimensions", 2 if scores and all(score.flat for score in scores) else 3)
@@ -116,6 +118,12 @@ _COUNTED: dict[str, tuple[Presence, ...]] = {
     "n_empty_reference": (Presence.ONLY_PREDICTED,),
     "n_missed": (Presence.MISSED,),
 }
+
+
+def _instances(scores: Sequence[CaseScores]) -> dict[str, Any]:
+    """Pooled figures of objects that are told apart (f1_50, pq_50, aji …), and their means over images."""
+    counts = [score.instances for score in scores if score.instances is not None]
+    return {**pooled(counts), "per_image": per_image(counts)} if counts else {}
 
 
 def _of(score: CaseScores, name: str) -> LabelScore | None:

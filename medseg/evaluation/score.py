@@ -13,6 +13,7 @@ from medseg.core.labels import IGNORE, Label
 from medseg.core.volume import LabelMap
 from medseg.metrics import metric
 from medseg.metrics.confusion import Counts, Presence, confusion
+from medseg.metrics.instances import InstanceCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +37,15 @@ class LabelScore:
 class CaseScores:
     """All labels of one case. `outcome` says what was odd about the prediction, '' where nothing was.
 
-    flat: the case is a picture one voxel thick, whose millilitres mean nothing.
+    flat: the case is a picture one voxel thick, whose millilitres mean nothing; instances: matches of its
+    objects, for tasks that tell them apart.
     """
 
     case: str
     labels: tuple[LabelScore, ...]
     flat: bool = False
     outcome: str = ""
+    instances: InstanceCounts | None = None
 
     @property
     def mean_dice(self) -> float | None:

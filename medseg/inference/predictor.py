@@ -17,6 +17,7 @@ from medseg.inference.calibration import Estimator
 from medseg.inference.device import precision, resolve_device
 from medseg.inference.gate import check_scan, in_training_units, judge
 from medseg.inference.heads import split_head
+from medseg.inference.instances import separate
 from medseg.inference.memory import refusal
 from medseg.inference.postprocess import postprocess
 from medseg.inference.quality import evidence_of
@@ -60,8 +61,13 @@ class Predictor:
         found = self._segment(fit_channels(measured, task).volume)
         labelmap = LabelMap(found.labels, geometry, self._labels)
         final = postprocess(labelmap, task)
+        objects = self._objects(final, found, measured.volume.geometry)
+        if objects is not None:
+            final = LabelMap((objects > 0).astype(np.uint8), geometry, self._labels)
         evidence = evidence_of(found.certainty, final, self.bundle.plan.spacing)
-        prediction = Prediction(final, scan, outcome, found.certainty.confidence, evidence=evidence)
+        prediction = Prediction(
+            final, scan, outcome, found.certainty.confidence, evidence=evidence, instances=objects
+        )  # fmt: skip
         return judge(prediction, self.bundle.fingerprint, self._estimator)
 
     def predict_array(self, array: NDArray[np.float32]) -> Tensor:
@@ -69,6 +75,12 @@ class Predictor:
         image = torch.from_numpy(np.require(array, requirements=["C", "W"]))
         network = self._network if self._head is None else torch.nn.Sequential(self._network, self._head)
         return sliding_window(network, image, self.bundle.plan, self.device, self.precision, self._mirror)
+
+    def _objects(self, labelmap: LabelMap, found: Segmented, geometry: Geometry) -> NDArray[np.int32] | None:
+        spec = self.bundle.plan.instances
+        if spec is None or found.interiors is None:
+            return None
+        return separate(labelmap.array > 0, found.interiors, spec, geometry.spacing)
 
     def _bounded(self, geometry: Geometry, memory: int, outcome: Outcome) -> Outcome:
         reason = refusal(geometry, self.bundle, memory)

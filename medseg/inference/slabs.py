@@ -32,10 +32,15 @@ _CANNOT_WIN = 0.999
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segmented:
-    """Values [I, J, K] uint8 on the scan's own grid, and how sure the network was of them on the prepared one."""
+    """Values [I, J, K] uint8 on the scan's own grid, and how sure the network was of them on the prepared one.
+
+    interiors: probability of an object's interior [I, J, K] float32 on the scan's own grid, for plans
+    with instances.
+    """
 
     labels: NDArray[np.uint8]
     certainty: Certainty
+    interiors: NDArray[np.float32] | None = None
 
 
 def segment(engine: Engine, image: Tensor, trace: Trace) -> Segmented:
@@ -53,7 +58,8 @@ def segment(engine: Engine, image: Tensor, trace: Trace) -> Segmented:
     cells = Cells(_cuts(axes, sweep, labels, spill=budget is not None and needed > budget), labels, where, budget)
     try:
         with torch.inference_mode():
-            slabs = _Slabs(axes, sweep, cells, Restoration.along(trace, sweep))
+            apart = engine.plan.instances is not None
+            slabs = _Slabs(axes, sweep, cells, Restoration.along(trace, sweep), apart)
             cover(engine, image, axes, slabs, sweep)
             return slabs.finish()
     finally:
@@ -98,7 +104,9 @@ def _cuts(axes: tuple[Axis, ...], sweep: int, labels: int, spill: bool) -> Cuts:
 class _Slabs:
     """A canvas that gives slices away as soon as they are complete."""
 
-    def __init__(self, axes: tuple[Axis, ...], sweep: int, cells: Cells, restoration: Restoration) -> None:
+    def __init__(
+        self, axes: tuple[Axis, ...], sweep: int, cells: Cells, restoration: Restoration, apart: bool = False
+    ) -> None:
         self.axes, self.sweep, self.cells, self.restoration = axes, sweep, cells, restoration
         self.weights = window_weights(axes, cells.device)
         self._layers = cells.cuts[sweep]
@@ -107,6 +115,9 @@ class _Slabs:
         self._written = 0  # pieces of the source grid that are done
         self._peaks: dict[int, Tensor] = {}  # layer -> highest probability of each label [L]
         self._statistics = QualityStatistics()
+        shape = restoration.labels.shape
+        self._interiors = np.empty(shape, dtype=np.float32) if apart else None
+        self._named = cells.labels - 1 if apart else cells.labels  # interiors are no label
 
     def add(self, place: Place, answer: Answer, share: float) -> None:
         """Add the answer of the window at `place`, block by block."""
@@ -126,7 +137,7 @@ class _Slabs:
     def finish(self) -> Segmented:
         """Close and use the rest."""
         self._settle(self.axes[self.sweep].size)
-        return Segmented(self.restoration.labels, self._statistics.finish())
+        return Segmented(self.restoration.labels, self._statistics.finish(), self._interiors)
 
     def _blocks(self, place: Place) -> list[tuple[Place, tuple[slice, ...], tuple[slice, ...]]]:
         """Blocks that a window touches, the part of each, and where that part lies in the window."""
@@ -170,7 +181,7 @@ class _Slabs:
                 for axis, cuts, n in zip(self.axes, self.cells.cuts, block, strict=True)
             )
             found = self.cells.close_block(block, i[:, None, None] * j[:, None] * k)
-            self._statistics.add(found)
+            self._statistics.add(found[: self._named])
             peaks = torch.maximum(peaks, found.amax(dim=(1, 2, 3)))
         self._peaks[layer] = peaks
 
@@ -181,7 +192,7 @@ class _Slabs:
         last = int(np.searchsorted(self._layers, piece.last, side="left"))
         peaks = torch.stack([self._peaks[layer] for layer in range(first, last)]).amax(dim=0)
         # What is not a number compares with nothing and stays in.
-        values = torch.nonzero(~(peaks < _CANNOT_WIN / self.cells.labels)).flatten().tolist()
+        values = torch.nonzero(~(peaks[: self._named] < _CANNOT_WIN / self._named)).flatten().tolist()
         blocks = [block for layer in range(first, last) for block in self._layer(layer)]
 
         def planes(value: int) -> NDArray[np.float32]:
@@ -193,6 +204,8 @@ class _Slabs:
             return out
 
         self.restoration.write(piece, values, planes)
+        if self._interiors is not None:
+            self.restoration.interpolate(piece, planes(self._named), self._interiors)
 
     def _copy(self, block: Place, value: int, begin: int, out: NDArray[np.float32]) -> None:
         """Copy a block's probabilities of one label to where they lie in planes from `begin` on."""

@@ -41,6 +41,8 @@ def sliding_window(
 ) -> Tensor:
     """Softmax probabilities [L, I, J, K] (float32, on the CPU) of a prepared image [C, I, J, K].
 
+    Of plans with instances they are those of `with_interiors`: the last one is no label of its own.
+
     network: [B, C, *patch] -> logits, in evaluation mode, on `device`; precision: autocast type
     (None leaves the caller's autocast as it is); mirror: for plan.window.flips, the label that each
     label becomes when left and right are exchanged (`core.labels.mirrored_values`).
@@ -219,14 +221,26 @@ class Answer:
     exchange: tuple[int, ...] | None = None
 
     def probabilities(self, part: tuple[slice, ...]) -> Tensor:
-        """Softmax over the labels [L, i, j, k] in a part of the window, float32."""
+        """Softmax over the labels [L, i, j, k] in a part of the window, float32 (see `with_interiors`)."""
         logits = self.raw[:, *part]
         if self.engine.head is not None:
             flat = self.engine.plan.ndim == 2
             answered = self.engine.head(logits[None, ..., 0] if flat else logits[None])[0]
             logits = answered[..., None] if flat else answered
         found = torch.softmax(logits.float(), dim=0)
+        if self.engine.plan.instances is not None:
+            return with_interiors(found)
         return found if self.exchange is None else found[list(self.exchange)]
+
+
+def with_interiors(classes: Tensor) -> Tensor:
+    """Probabilities of background, interior and border [3, …] -> of background and object, and of an interior.
+
+    An object is its interior and its border, so the second is never below the third: what wins among all
+    three is what wins between background and object.
+    """
+    background, interior, border = classes.unbind(0)
+    return torch.stack([background, interior + border, interior])
 
 
 def _ask(engine: Engine, windows: Tensor, flipped: tuple[int, ...]) -> list[Answer]:

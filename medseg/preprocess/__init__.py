@@ -7,7 +7,16 @@ the other what was done.
 from __future__ import annotations
 
 from medseg.preprocess.channels import fit_channels
-from medseg.preprocess.grid import Prepared, Restoration, Trace, prepare, prepare_labels, restore, trace_of
+from medseg.preprocess.grid import (
+    Prepared,
+    Restoration,
+    Trace,
+    prepare,
+    prepare_instances,
+    prepare_labels,
+    restore,
+    trace_of,
+)
 from medseg.preprocess.normalize import NORMALIZATIONS
 
 __all__ = [
@@ -17,6 +26,7 @@ __all__ = [
     "Trace",
     "fit_channels",
     "prepare",
+    "prepare_instances",
     "prepare_labels",
     "restore",
     "trace_of",

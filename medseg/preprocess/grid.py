@@ -15,7 +15,7 @@ from medseg.core.geometry import Axes, Flips, Geometry, Shape
 from medseg.core.plan import Plan
 from medseg.core.volume import LabelMap, Volume
 from medseg.preprocess.normalize import NORMALIZATIONS
-from medseg.preprocess.resample import Resampling, Slab, resample_labels, winners
+from medseg.preprocess.resample import Resampling, Slab, nearest_index, resample_labels, winners
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,6 +125,14 @@ def prepare_labels(labelmap: LabelMap, plan: Plan) -> NDArray[np.uint8]:
     return np.ascontiguousarray(_reordered(resampled, trace))
 
 
+def prepare_instances(labelmap: LabelMap, plan: Plan) -> NDArray[np.int32]:
+    """Instance ids [I, J, K] on the grid that `prepare` gives an image of its geometry: those of the nearest voxels."""
+    trace = trace_of(labelmap.geometry, plan)
+    target = _source_order(trace.prepared.shape, trace)
+    near = [nearest_index(a, b) for a, b in zip(labelmap.geometry.shape, target, strict=True)]
+    return np.ascontiguousarray(_reordered(labelmap.array[np.ix_(*near)], trace), dtype=np.int32)
+
+
 def restore(scores: NDArray[Any] | Tensor, trace: Trace) -> NDArray[np.uint8]:
     """Class scores [L, I, J, K] on the prepared grid -> values 0..L-1 [I, J, K] on the source grid.
 
@@ -194,6 +202,15 @@ class Restoration:
             return _unordered(_as_array(planes(value)), self.trace).transpose(order)
 
         out[piece.slab.rows] = winners(piece.slab, values, scores)
+
+    def interpolate(self, piece: Piece, planes: NDArray[Any] | Tensor, out: NDArray[np.float32]) -> None:
+        """Write one class's own scores, interpolated, into a piece of `out` [I, J, K] on the source grid.
+
+        planes: its scores on the prepared planes piece.first..piece.last, in prepared axis order.
+        """
+        order = _sweep_order(self.trace, self.axis)
+        ordered = _unordered(_as_array(planes), self.trace).transpose(order)
+        out.transpose(order)[piece.slab.rows] = piece.slab.compute(ordered)
 
 
 def _sweep_order(trace: Trace, axis: int) -> Axes:

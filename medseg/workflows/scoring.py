@@ -7,14 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from medseg.bundle import Bundle
-from medseg.core.case import Case, Status
+from medseg.core.case import Case, Prediction, Status
 from medseg.core.events import Listener, Progress
+from medseg.core.labels import IGNORE
 from medseg.core.quality import Calibration, Evidence, HeldOut
 from medseg.core.report import Report
 from medseg.core.task import Task
 from medseg.core.volume import LabelMap
-from medseg.data.labels import read_case
+from medseg.data.labels import read_case, read_instances
 from medseg.evaluation.pictures import overlay_picture, training_curves
 from medseg.evaluation.report import build_report
 from medseg.evaluation.report_page import Illustrations, Picture
@@ -22,6 +25,7 @@ from medseg.evaluation.score import CaseScores, score_case
 from medseg.evaluation.slides import Slides, make_slides
 from medseg.evaluation.write import write_report
 from medseg.formats import read_labels, source_of, write_labelmap
+from medseg.metrics.instances import InstanceCounts, match_instances
 
 if TYPE_CHECKING:
     from medseg.inference import Predictor
@@ -78,12 +82,20 @@ def write_run_report(
 def _score_one(predictor: Predictor, case: Case, task: Task, folder: Path) -> Scored:
     scan, reference = read_case(case, task)
     prediction = predictor.predict(scan)
-    path = write_labelmap(prediction.labelmap, scan.source, folder / case.id)
+    path = write_labelmap(prediction.written, scan.source, folder / case.id)
     scores = score_case(case.id, prediction.labelmap, reference, task.label_table())
     outcome = prediction.outcome
     doubt = "" if outcome.status is Status.OK else f"{outcome.status}: {outcome.reason}"
     slides = make_slides(case.id, scan.volume, reference, [prediction.labelmap], task.label_table())
-    return Scored(case, replace(scores, outcome=doubt), path, prediction.evidence, slides)
+    scores = replace(scores, outcome=doubt, instances=_matched(prediction, case, task) if task.instances else None)
+    return Scored(case, scores, path, prediction.evidence, slides)
+
+
+def _matched(prediction: Prediction, case: Case, task: Task) -> InstanceCounts:
+    """How the objects found match the true ones; voxels that are ignored leave both."""
+    reference = read_instances(case, task, prediction.scan)
+    ignored = None if task.ignore is None else read_case(case, task)[1].array == IGNORE
+    return match_instances(prediction.written.array, reference.array, ignored=ignored)
 
 
 def _pictures(scored: Sequence[Scored], task: Task, folder: Path) -> list[Picture]:
@@ -98,7 +110,8 @@ def _pictures(scored: Sequence[Scored], task: Task, folder: Path) -> list[Pictur
         title = f"{rank}: {case.id}, mean Dice {one.scores.mean_dice:.3f}"
         path = folder / PICTURES / f"{rank}.png"
         found = read_labels(source_of(one.prediction))
-        shown = LabelMap(found.array, found.geometry, task.label_table())
+        array = (found.array > 0).astype(np.uint8) if task.instances else found.array
+        shown = LabelMap(array, found.geometry, task.label_table())
         scan, reference = read_case(case, task)
         overlay_picture(scan.volume, shown, reference, path, title)
         pictures.append(Picture(path, title))

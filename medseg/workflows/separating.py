@@ -1,0 +1,76 @@
+"""Fitting how a trained model tells objects apart, on cases that its report does not score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medseg.bundle import Bundle
+from medseg.core.events import Listener, Message
+from medseg.data.cache import PreparedCase
+from medseg.workflows.prepare import Preparation
+
+if TYPE_CHECKING:
+    from medseg.inference import Predictor
+    from medseg.inference.instances import Example
+
+MOST_CASES = 8
+_MOST_VOXELS = 2**18  # of a case, its middle: fitting takes seconds
+SECONDS = 10.0  # that it takes at most, measured on two cores
+
+
+def fit_instances(preparation: Preparation, bundle: Bundle, device: str, listener: Listener) -> Bundle:
+    """The bundle with `plan.instances` fitted (not saved yet); the same one for tasks without instances.
+
+    On validation cases where others are there to test on, else on training cases: never on what the
+    report scores. Settings that the user gave stay as they are.
+    """
+    start, split = bundle.plan.instances, preparation.split
+    if start is None or any(key.startswith("instances.") for key in bundle.plan.reasons):
+        return bundle
+    from medseg.inference import Predictor
+    from medseg.inference.instances import fitted
+
+    names, kind = (split.validation, "validation") if split.test else (split.train, "training")
+    chosen = [preparation.prepared[name] for name in spread(names, MOST_CASES)]
+    predictor = Predictor(bundle, device)
+    spec = fitted([_example(predictor, case) for case in chosen], start)
+    spec = replace(spec, seed=round(spec.seed, 3), smoothing=round(spec.smoothing, 4), smallest=round(spec.smallest, 4))
+    reason = f"fitted on {len(chosen)} {kind} cases"
+    listener(
+        Message(
+            f"objects are told apart by seeds above {spec.seed:g}, smoothed by {spec.smoothing:g}, "
+            f"of a size from {spec.smallest:g} ({reason})"
+        )
+    )
+    plan = replace(bundle.plan, instances=spec, reasons={**bundle.plan.reasons, "instances": reason})
+    return replace(bundle, plan=plan)
+
+
+def spread(names: Sequence[str], most: int) -> list[str]:
+    """At most so many names, spread over the list, as neighbours are often alike."""
+    count = min(most, len(names))
+    return [names[place * len(names) // count] for place in range(count)]
+
+
+def _example(predictor: Predictor, case: PreparedCase) -> Example:
+    """A case as the network sees it, the middle of a large one."""
+    from medseg.inference.instances import Example
+
+    if case.objects is None:
+        raise ValueError(f"{case.id} was prepared without objects")
+    box = _middle(case.label.shape)
+    found = predictor.predict_array(np.ascontiguousarray(case.image[:, *box])).numpy()
+    return Example(found[1] > found[0], found[2], np.asarray(case.objects.ids[box]), case.trace.prepared.spacing)
+
+
+def _middle(shape: Sequence[int]) -> tuple[slice, ...]:
+    """A box of at most _MOST_VOXELS voxels, in which the longest sides are cut."""
+    sizes = list(shape)
+    while np.prod(sizes) > _MOST_VOXELS:
+        longest = int(np.argmax(sizes))
+        sizes[longest] -= max(1, sizes[longest] // 16)
+    return tuple(slice((n - size) // 2, (n - size) // 2 + size) for n, size in zip(shape, sizes, strict=True))
