@@ -149,6 +149,49 @@ class TestUNet3D2016(NetworkContract):
     norm = "batch"
 
 
+class TestAttentionUNet(NetworkContract):
+    name = "attention_unet"
+    features = (4, 6, 8)
+
+
+class TestVNet(NetworkContract):
+    name = "vnet"
+    features = (4, 6, 8)
+
+
+class TestMonaiSegResNet(NetworkContract):
+    name = "monai_segresnet"
+    features = (8, 16)
+    norm = "group"
+
+
+class TestMonaiUNETR(NetworkContract):
+    name = "monai_unetr"
+    features = (4, 8, 16, 32, 24)
+
+
+class TestMonaiSwinUNETR(NetworkContract):
+    name = "monai_swinunetr"
+    features = (12, 12, 24, 48, 96, 192)
+    norm = "group"
+
+    # A volume of its smallest size takes seconds.
+    @pytest.fixture(params=[2, pytest.param(3, marks=pytest.mark.slow)], ids=["2d", "3d"])
+    def spec(self, request: pytest.FixtureRequest) -> NetworkSpec:
+        torch.manual_seed(0)
+        return small_spec(self.name, request.param, self.features, self.norm)
+
+    def patch(self, spec: NetworkSpec, batch: int = 2) -> Tensor:
+        shape = (batch, spec.in_channels, *smallest(spec))
+        return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+class TestMonaiUNetPlusPlus(NetworkContract):
+    name = "monai_unetplusplus"
+    features = (4, 4, 6, 6, 8)
+    norm = "batch"
+
+
 def test_every_network_is_held_to_the_contract() -> None:
     assert {suite.name for suite in NetworkContract.__subclasses__()} == set(NETWORKS)
 
