@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from medseg.core.errors import MedsegError, UsageError
 from medseg.core.labels import IGNORE
 
-# Voxels counted at a time: their 64-bit codes stay in the processor's cache.
-_CHUNK = 1 << 17
+# Voxels counted at a time: few enough that their 64-bit codes are no memory worth mentioning.
+_CHUNK = 1 << 20
 # Widest range of values that is looked up in a table instead of searched for.
 _TABLE = 1 << 16
 
@@ -30,14 +30,20 @@ class Presence(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Voxels of one label: found in both masks (tp), only predicted (fp), only in the reference (fn)."""
+    """Voxels of one label: in both masks (tp), only predicted (fp), only in the reference (fn), in neither (tn)."""
 
     tp: int
     fp: int
     fn: int
+    tn: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
+        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn)
+
+    @property
+    def voxels(self) -> int:
+        """All voxels that count, which are the same for every label of a case."""
+        return self.tp + self.fp + self.fn + self.tn
 
     @property
     def predicted(self) -> int:
@@ -59,11 +65,16 @@ class Counts:
         return Presence.ONLY_PREDICTED if self.predicted else Presence.NEITHER
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Confusion:
-    """Counts per label value, and how many voxels the reference told us to leave out."""
+    """Counts per label value, the table behind them, and how many voxels the reference told us to leave out.
+
+    matrix: voxels [predicted class, reference class]; class 0 is background (every value that was not
+    asked for), then come the values in the order in which they were asked for.
+    """
 
     counts: Mapping[int, Counts]
+    matrix: NDArray[np.int64]
     ignored: int = 0
 
 
@@ -80,23 +91,50 @@ def confusion(
         raise MedsegError(f"a prediction of shape {prediction.shape} has no reference of shape {reference.shape}")
     if len(set(values)) != len(values):
         raise UsageError(f"each label value can be counted once only, not {list(values)}")
+    matrix, ignored = _matrix(prediction, reference, values, ignore)
+    hits, predicted, true_totals = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
+    voxels = int(matrix.sum())
+    counts = {
+        int(value): _counts(int(hits[c]), int(predicted[c]), int(true_totals[c]), voxels)
+        for c, value in enumerate(values, start=1)
+    }
+    return Confusion(counts, matrix, ignored)
+
+
+def _counts(hits: int, predicted: int, reference: int, voxels: int) -> Counts:
+    return Counts(hits, predicted - hits, reference - hits, voxels - predicted - reference + hits)
+
+
+def _matrix(
+    prediction: NDArray[Any], reference: NDArray[Any], values: Sequence[int], ignore: int | None
+) -> tuple[NDArray[np.int64], int]:
+    """Voxels [predicted class, reference class], and how many are ignored."""
     size = len(values) + 1
-    table = np.zeros(size * size, dtype=np.int64)
-    ignored = 0
+    matrix, ignored = np.zeros((size, size), dtype=np.int64), 0
+    if prediction.dtype == reference.dtype == np.uint8:  # counted by value first, without looking at each voxel twice
+        return _of_bytes(prediction, reference, values, ignore)
     for found, true in _chunks(prediction, reference):
         codes = _classes(found, values) * size + _classes(true, values)
         if ignore is not None:
             keep = true != ignore
             ignored += int(keep.size - np.count_nonzero(keep))
             codes = codes[keep]
-        table += np.bincount(codes, minlength=size * size)
-    matrix = table.reshape(size, size)  # [predicted class, reference class]; 0 is everything else
-    hits, predicted, true_totals = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
-    counts = {
-        int(value): Counts(int(hits[c]), int(predicted[c] - hits[c]), int(true_totals[c] - hits[c]))
-        for c, value in enumerate(values, start=1)
-    }
-    return Confusion(counts, ignored)
+        matrix += np.bincount(codes, minlength=size * size).reshape(size, size)
+    return matrix, ignored
+
+
+def _of_bytes(
+    prediction: NDArray[Any], reference: NDArray[Any], values: Sequence[int], ignore: int | None
+) -> tuple[NDArray[np.int64], int]:
+    by_value = np.zeros(1 << 16, dtype=np.int64)  # 256 x predicted value + reference value
+    for found, true in _chunks(prediction, reference):
+        by_value += np.bincount((found.astype(np.int64) << 8) | true, minlength=1 << 16)
+    codes = np.flatnonzero(by_value)
+    left_out = np.zeros(codes.size, dtype=np.bool_) if ignore is None else codes & 255 == ignore
+    matrix = np.zeros((len(values) + 1,) * 2, dtype=np.int64)
+    kept = codes[~left_out]
+    np.add.at(matrix, (_classes(kept >> 8, values), _classes(kept & 255, values)), by_value[kept])
+    return matrix, int(by_value[codes[left_out]].sum())
 
 
 def _chunks(prediction: NDArray[Any], reference: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
@@ -115,11 +153,6 @@ def _classes(array: NDArray[Any], values: Sequence[int]) -> NDArray[np.int64]:
     if not values:
         return np.zeros(array.shape, dtype=np.int64)
     asked = np.asarray(values, dtype=np.int64)
-    if array.dtype == np.uint8:  # what medseg writes itself: one look-up, no widening
-        small = np.zeros(256, dtype=np.int64)
-        known = (asked >= 0) & (asked < 256)
-        small[asked[known]] = np.flatnonzero(known) + 1
-        return np.asarray(small[array], dtype=np.int64)
     wide = array.astype(np.int64)
     low, high = int(asked.min()), int(asked.max())
     if high - low < _TABLE:

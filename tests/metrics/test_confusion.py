@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from medseg.core.errors import MedsegError, UsageError
-from medseg.metrics import METRICS, metric
+from medseg.metrics import metric
 from medseg.metrics.confusion import Counts, Presence, confusion
 
 _counts = st.builds(Counts, *(st.integers(0, 10_000) for _ in range(3)))
@@ -19,28 +19,32 @@ _labels = arrays(np.uint8, (3, 4, 2), elements=st.sampled_from([0, 1, 2, 7, 255]
 def _naive(prediction: np.ndarray, reference: np.ndarray, value: int, ignore: int | None) -> Counts:
     keep = np.ones(reference.shape, bool) if ignore is None else reference != ignore
     found, true = (prediction == value) & keep, (reference == value) & keep
-    return Counts(int((found & true).sum()), int((found & ~true).sum()), int((~found & true).sum()))
+    tn = int((~found & ~true & keep).sum())
+    return Counts(int((found & true).sum()), int((found & ~true).sum()), int((~found & true).sum()), tn)
 
 
 def test_counts_by_hand() -> None:
     reference = np.array([1, 1, 1, 0, 2, 2, 0, 255])
     prediction = np.array([1, 1, 0, 1, 1, 2, 0, 1])
     result = confusion(prediction, reference, [1, 2])
-    assert result.counts == {1: Counts(2, 2, 1), 2: Counts(1, 0, 1)}
+    assert result.counts == {1: Counts(2, 2, 1, 2), 2: Counts(1, 0, 1, 5)}
+    assert result.matrix.tolist() == [[1, 1, 0], [1, 2, 1], [0, 0, 1]]
     assert result.ignored == 1
 
 
 def test_255_counts_like_any_value_where_nothing_is_ignored() -> None:
     mask = np.array([0, 255, 255], dtype=np.uint8)
-    assert confusion(mask, mask, [255], ignore=None).counts == {255: Counts(2, 0, 0)}
+    assert confusion(mask, mask, [255], ignore=None).counts == {255: Counts(2, 0, 0, 1)}
 
 
-@given(_labels, _labels, st.sampled_from([None, 255, 7]))
+@given(_labels, _labels, st.sampled_from([None, 255, 7]), st.sampled_from([np.uint8, np.int32, np.int64]))
 def test_counts_agree_with_counting_one_value_at_a_time(
-    prediction: np.ndarray, reference: np.ndarray, ignore: int | None
+    prediction: np.ndarray, reference: np.ndarray, ignore: int | None, kind: type
 ) -> None:
-    counts = confusion(prediction, reference, [2, 1, 9], ignore).counts
-    assert counts == {value: _naive(prediction, reference, value, ignore) for value in (2, 1, 9)}
+    found = confusion(prediction, reference.astype(kind), [2, 1, 9], ignore)
+    assert found.counts == {value: _naive(prediction, reference, value, ignore) for value in (2, 1, 9)}
+    assert found.ignored == (0 if ignore is None else int((reference == ignore).sum()))
+    assert found.matrix.sum() + found.ignored == reference.size
 
 
 def test_wide_value_ranges_and_mixed_memory_orders() -> None:
@@ -79,7 +83,7 @@ def test_shapes_must_agree_and_values_differ() -> None:
         (Counts(5, 0, 0), Presence.BOTH, 1.0),
     ],
 )
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", ["dice", "iou", "precision", "recall"])
 def test_empty_masks(name: str, counts: Counts, presence: Presence, value: float | None) -> None:
     assert counts.presence is presence
     assert metric(name)(counts) == value
@@ -89,6 +93,11 @@ def test_figures_by_hand() -> None:
     counts = Counts(tp=3, fp=1, fn=2)
     assert metric("dice")(counts) == pytest.approx(6 / 9)
     assert metric("iou")(counts) == pytest.approx(3 / 6)
+    assert metric("precision")(counts) == pytest.approx(3 / 4)
+    assert metric("recall")(counts) == pytest.approx(3 / 5)
+    assert metric("specificity")(Counts(3, 1, 2, 9)) == pytest.approx(9 / 10)
+    assert metric("specificity")(Counts(3, 0, 0, 0)) is None
+    assert Counts(3, 1, 2, 9).voxels == 15
 
 
 @given(_counts)
@@ -101,8 +110,19 @@ def test_laws_of_overlap(counts: Counts) -> None:
         return
     assert 0 <= iou <= dice <= 1
     assert dice == pytest.approx(2 * iou / (1 + iou))
+    precision, recall = metric("precision")(counts), metric("recall")(counts)
+    assert precision is not None and recall is not None
+    assert (metric("precision")(swapped), metric("recall")(swapped)) == (recall, precision)
+    if precision + recall:
+        assert dice == pytest.approx(2 * precision * recall / (precision + recall))
 
 
-def test_an_unknown_metric_is_refused_with_the_list() -> None:
-    with pytest.raises(UsageError, match="dice, iou"):
-        metric("accuracy")
+@given(st.lists(_counts, min_size=1, max_size=6))
+def test_the_pooled_figure_is_the_mean_of_the_cases_weighted_by_their_voxels(each: list[Counts]) -> None:
+    total = sum(each, Counts(0, 0, 0))
+    for name, weight in (("dice", lambda c: c.predicted + c.reference), ("precision", lambda c: c.predicted)):
+        weights = [weight(counts) for counts in each]
+        if not sum(weights):
+            continue
+        mean = sum(w * (metric(name)(counts) or 0.0) for w, counts in zip(weights, each, strict=True)) / sum(weights)
+        assert metric(name)(total) == pytest.approx(mean)
