@@ -37,7 +37,7 @@ class Family:
     rates: tuple[int, ...] = ()
     volume_rates: tuple[int, ...] = ()
     stride: int = 8
-    least: int = 8
+    least: int = 6
     dilated: bool = True
     spared: Literal["first", "last"] = "first"
     auxiliary: bool = True

@@ -1,0 +1,156 @@
+"""Every network learns: a quarter of the width, 200 steps of small patches, in 2D on nuclei and in 3D on the hippocampus.
+
+Each network is trained by `medseg train` as a user would have it planned, but for the width, the
+patch and the batch, and scored on cases that it has not seen. What is measured goes into
+OUT/results.jsonl as soon as it is known, so that a run that was stopped goes on where it was; the
+table is written from there.
+
+    python benchmarks/zoo.py --nuclei FOLDER --hippocampus FOLDER --out OUT --table benchmarks/zoo.md
+
+loss: mean over the first ten steps and over the last twenty (cross-entropy + soft Dice); Dice: mean
+over held-out cases and labels; learns: the loss is halved and Dice reaches the bar.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+import torch
+
+from medseg.core.errors import MedsegError
+from medseg.core.files import write_json, write_text
+from medseg.nets import NETWORKS
+from medseg.training.log import read_steps
+from medseg.workflows.train import TrainOptions, train
+
+WIDTH, STEPS, SHARE = 0.25, 200, 8  # one case in eight is held out
+BAR, EASY_BAR = 0.6, 0.3
+# Those held to the higher bar: U-Nets and the later DeepLabs.
+STRICT = ("unet", "attention_unet", "vnet", "monai_", "deeplabv3")
+PUBLISHED = ("unet2015", "unet3d_2016")  # lose too much of a small patch; measured elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """One task: its dimensions, name, folder of cases, patch and batch."""
+
+    dimensions: int
+    task: str
+    folder: Path
+    patch: tuple[int, int, int]
+    batch: int
+
+
+def main() -> None:
+    """Measure what is missing, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nuclei", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--hippocampus", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT")
+    parser.add_argument("--table", type=Path, metavar="FILE")
+    parser.add_argument("--networks", default=",".join(n for n in NETWORKS if n not in PUBLISHED), metavar="A,B")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rooms = (
+        Room(2, "cells_2d", options.nuclei, (96, 96, 1), 4),
+        Room(3, "hippocampus_mr", options.hippocampus, (24, 32, 24), 2),
+    )
+    options.out.mkdir(parents=True, exist_ok=True)
+    results = options.out / "results.jsonl"
+    for name in options.networks.split(","):
+        for room in rooms:
+            if (name, room.dimensions) in {(row["network"], row["dimensions"]) for row in read_rows(results)}:
+                continue
+            row = measure(name, room, options.out)
+            with results.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            print(json.dumps(row), flush=True)
+            if options.table:
+                write_text(options.table, page(read_rows(results)))
+
+
+def measure(name: str, room: Room, out: Path) -> dict[str, object]:
+    """Train and score one network; where it cannot be, the reason."""
+    folder = out / f"{name}-{room.dimensions}d"
+    shutil.rmtree(folder, ignore_errors=True)
+    split = out / f"split-{room.dimensions}d.json"
+    write_json(split, held_out(room.folder))
+    changes = {
+        "network.name": name,
+        "network.width": str(WIDTH),
+        "patch": str(list(room.patch)),
+        "batch": str(room.batch),
+        "window.overlap": "0.25",
+        "window.flips": "false",
+        "schedule.validations": "0",
+    }
+    row: dict[str, object] = {"network": name, "dimensions": room.dimensions}
+    started = time.process_time()
+    try:
+        result = train(room.task, room.folder, folder, TrainOptions(split=split, steps=STEPS, overrides=changes))
+    except MedsegError as error:
+        return {**row, "problem": str(error)}
+    losses = [step.loss for step in read_steps(folder)]
+    plan = result.bundle.plan.network
+    return {
+        **row,
+        "norm": plan.norm,
+        "parameters": sum(value.numel() for value in result.bundle.state.values()),
+        "first": mean(losses[:10]),
+        "last": mean(losses[-20:]),
+        "dice": result.report.summary["mean_dice"],
+        "seconds": time.process_time() - started,
+    }
+
+
+def held_out(folder: Path) -> dict[str, list[str]]:
+    """Every eighth case validates; pictures above a megabyte, a few of another kind, are left out."""
+    files = sorted(path for path in (folder / "images").iterdir() if path.stat().st_size < 10**6)
+    names = [path.name.split(".")[0] for path in files]
+    return {
+        "train": [name for place, name in enumerate(names) if place % SHARE],
+        "validation": names[::SHARE],
+        "test": [],
+    }
+
+
+def read_rows(path: Path) -> list[dict[str, object]]:
+    """What has been measured so far."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def page(rows: list[dict[str, object]]) -> str:
+    """The table of `benchmarks/zoo.md`."""
+    text = (__doc__ or "").strip().splitlines()
+    lines = [
+        "# The zoo learns",
+        "",
+        *text,
+        "",
+        "| network | | norm | parameters | loss | Dice | bar | learns | CPU s |",
+    ]
+    lines.append("|---|---|---|---|---|---|---|---|---|")
+    for row in sorted(rows, key=lambda row: (list(NETWORKS).index(str(row["network"])), str(row["dimensions"]))):
+        head = f"| {row['network']} | {row['dimensions']}D |"
+        if "problem" in row:
+            lines.append(f"{head} | | | | | {row['problem']} | |")
+            continue
+        first, last, dice, seconds = (float(str(row[key])) for key in ("first", "last", "dice", "seconds"))
+        bar = BAR if str(row["network"]).startswith(STRICT) else EASY_BAR
+        learns = "yes" if last <= first / 2 and dice >= bar else "**no**"
+        size = f"{row['norm']} | {int(str(row['parameters'])):,}"
+        lines.append(f"{head} {size} | {first:.2f} → {last:.2f} | {dice:.3f} | {bar} | {learns} | {seconds:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
