@@ -15,7 +15,7 @@ from medseg.core.plan import NetworkSpec, Normalization, Plan
 from medseg.data.cache import PreparedCase, prepare_cases
 from medseg.data.fingerprint import fingerprint
 from medseg.data.layouts import find_cases
-from medseg.data.sampler import draw_center
+from medseg.data.sampler import draw_case, draw_center
 
 
 @pytest.fixture
@@ -159,6 +159,29 @@ def test_random_centers_cover_everything_and_small_scans_lie_in_the_middle():
     case, rng = made(np.zeros((6, 4, 1), np.uint8)), np.random.default_rng(0)
     centers = {draw_center(case, (4, 6, 1), 0.5, rng) for _ in range(100)}
     assert centers == {(1.5 + start, 1.5, 0.0) for start in range(3)}
+
+
+def test_centers_at_the_border_have_a_neighbour_of_another_label():
+    label = np.zeros((20, 20, 20), np.uint8)
+    label[5:15, 5:15, 5:15] = 1
+    label[:, :, 15:] = IGNORE
+    case, rng = made(label), np.random.default_rng(0)
+    for _ in range(50):
+        i, j, k = (int(c) for c in draw_center(case, (1, 1, 1), 1.0, rng, boundary=1.0))
+        assert label[i, j, k] == 1
+        assert i in (5, 14) or j in (5, 14) or k == 5  # k = 14 only touches what is ignored
+    full = made(np.ones((4, 4, 4), np.uint8))  # has no border: any of its voxels will do
+    assert len({draw_center(full, (1, 1, 1), 1.0, rng, boundary=1.0) for _ in range(50)}) > 10
+
+
+def test_cases_with_a_rare_label_are_drawn_as_often_as_all_others_together():
+    common, both = np.ones((3, 3, 3), np.uint8), np.ones((3, 3, 3), np.uint8)
+    both[0] = 2
+    rng = np.random.default_rng(0)
+    drawn = [draw_case([made(common), made(common), made(common), made(both)], rng) for _ in range(800)]
+    assert 0.57 < np.mean([place == 3 for place in drawn]) < 0.68  # a half, and a quarter of the other half
+    empty = [made(np.zeros((2, 2, 2), np.uint8))] * 3
+    assert {draw_case(empty, rng) for _ in range(50)} == {0, 1, 2}
 
 
 def test_draws_are_seeded():

@@ -10,12 +10,12 @@ import torch
 
 from medseg.core.errors import PlanError
 from medseg.core.plan import Schedule
-from medseg.training.losses.deep import deep_supervised
+from medseg.training.losses.deep import batch_loss, deep_supervised
 from medseg.training.losses.terms import TERMS, Term, make_term
 from medseg.training.losses.voxels import Voxels
 from medseg.training.losses.weights import class_weights
 
-__all__ = ["LOSSES", "TERMS", "Loss", "class_weights", "deep_supervised", "loss_terms", "make_loss"]
+__all__ = ["LOSSES", "TERMS", "Loss", "batch_loss", "class_weights", "deep_supervised", "loss_terms", "make_loss"]
 
 LOSSES: dict[str, tuple[str, ...]] = {
     "dice_ce": ("cross_entropy", "dice"),

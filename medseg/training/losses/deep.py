@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from medseg.training.batches import Batch
+
+
+def batch_loss(loss: torch.nn.Module, outputs: torch.Tensor | Sequence[torch.Tensor], batch: Batch) -> torch.Tensor:
+    """The loss of a network's answer to a batch: at every resolution, and after MixUp for both of its targets.
+
+    outputs: logits, or a list of them at several resolutions, full resolution first.
+    """
+    answers = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+    own = deep_supervised(loss, answers, batch.targets, batch.weights)
+    if batch.second is None:
+        return own
+    second = deep_supervised(loss, answers, batch.second.targets, batch.second.weights)
+    return torch.lerp(own, second, batch.second.share)
 
 
 def deep_supervised(
