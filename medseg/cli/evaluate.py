@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +14,13 @@ from medseg.core.errors import UsageError
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder of label maps to score.")],
-    references: Annotated[Path, typer.Argument(metavar="REFERENCES", help="Folder of reference label maps.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PREDICTIONS... REFERENCES",
+            help="Folders of label maps to score, one per model, and last the folder of reference label maps.",
+        ),
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="OUT", help="Folder for report.json, .csv and .html.")
     ] = None,
@@ -39,20 +46,25 @@ def evaluate(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Score label maps against references of the same names.
+    """Score label maps against references of the same names; several models are compared with paired tests.
 
     \b
     Example:
       medseg evaluate predictions references -o scores
       medseg evaluate predictions references -o scores --task lung_ct --json
+      medseg evaluate model_a model_b model_c references -o scores
     """
     if output is None:
         raise UsageError("-o says where the report goes: give a folder")
+    *predictions, references = folders
+    if not predictions:
+        raise UsageError(f"{references}: is the only folder given; name the predictions first, the references last")
     values, reference_values = label_map(map_), label_map(reference_map, "--reference-map")
     from medseg.cli.render import print_json, print_pairs, progress
-    from medseg.cli.scores import print_report
+    from medseg.cli.scores import print_comparison, print_report
+    from medseg.evaluation.models import comparison_json
     from medseg.evaluation.write import report_json
-    from medseg.workflows.evaluate import EvaluateOptions
+    from medseg.workflows.evaluate import EvaluateOptions, evaluate_models
     from medseg.workflows.evaluate import evaluate as score
 
     options = EvaluateOptions(
@@ -65,11 +77,17 @@ def evaluate(
         resample=resample,
         leave_out_missing=leave_out_missing,
     )
+    show: Callable[[], None]
     with progress() as listener:
-        report = score(predictions, references, output, options, listener)
+        if len(predictions) > 1:
+            comparison = evaluate_models(predictions, references, output, options, listener)
+            plain, show = comparison_json(comparison), partial(print_comparison, comparison)
+        else:
+            report = score(predictions[0], references, output, options, listener)
+            plain, show = report_json(report), partial(print_report, report)
     if as_json:
-        print_json(report_json(report))
+        print_json(plain)
         return
-    print_report(report)
+    show()
     print()
     print_pairs({"report": output / "report.html"})

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from medseg.cli.render import cell_text, print_table
 from medseg.core.report import Report
+
+if TYPE_CHECKING:
+    from medseg.evaluation.models import Comparison
 
 _SCORED_ON = {"test": "the test cases", "validation": "the validation cases", "given": "the given cases"}
 _PER_LABEL = {"Dice": "mean_dice", "IoU": "mean_iou", "Dice (all voxels)": "dataset_dice", "cases": "n_defined"}
@@ -28,3 +33,30 @@ def print_report(report: Report) -> None:
         print("case and label pairs: " + ", ".join(counts))
     for case, reason in report.problems.items():
         print(f"problem: {case}: {reason}")
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """A table of models, one of their differences, and what could not be scored."""
+    rows = []
+    for name, report in comparison.reports.items():
+        interval = report.summary["interval"]
+        ends = "" if interval["low"] is None else f"{interval['low']:.3f} to {interval['high']:.3f}"
+        rows.append([name, report.summary["mean_dice"], ends, report.summary["mean_iou"], report.summary["n_cases"]])
+    print_table(["model", "mean Dice", "95 % interval", "mean IoU", "cases"], rows)
+    print()
+    tests = [
+        [f"{test.first} - {test.second}", _signed(test.difference), test.n, _p(test.p), _p(test.p_holm), test.note]
+        for test in comparison.tests
+    ]
+    print_table(["difference of the mean Dice", "mean", "patients", "p", "p (Holm)", "note"], tests)
+    for name, report in comparison.reports.items():
+        for case, reason in report.problems.items():
+            print(f"problem: {name}: {case}: {reason}")
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.4f}"
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
+
+from medseg.evaluation.ticks import between, round_ticks
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 480, 300, 66, 14, 12, 44
 _FEWEST = 3  # pairs below which a standard deviation says nothing
@@ -26,10 +27,10 @@ def bland_altman(pairs: Sequence[tuple[float, float, str]], unit: str, name: str
     bias = float(differences.mean())
     reach = _LIMIT * float(differences.std(ddof=1)) if len(pairs) >= _FEWEST else 0.0
     across, down = (
-        _ticks(float(means.min()), float(means.max())),
-        _ticks(min(float(differences.min()), bias - reach, 0.0), max(float(differences.max()), bias + reach, 0.0)),
+        round_ticks(float(means.min()), float(means.max())),
+        round_ticks(min(float(differences.min()), bias - reach, 0.0), max(float(differences.max()), bias + reach, 0.0)),
     )
-    x, y = _scale(across, _LEFT, _WIDTH - _RIGHT), _scale(down, _HEIGHT - _BOTTOM, _TOP)
+    x, y = between(across, _LEFT, _WIDTH - _RIGHT), between(down, _HEIGHT - _BOTTOM, _TOP)
     lines = [("zero", 0.0, ""), ("bias", bias, f"mean {_number(bias)}")]
     if reach:
         lines += [("limit", bias + side * reach, _number(bias + side * reach)) for side in (1, -1)]
@@ -56,21 +57,6 @@ def _line(kind: str, y: float, text: str) -> str:
 
 def _dot(x: float, y: float, title: str) -> str:
     return f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4.5"><title>{escape(title)}</title></circle>'
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """About five round numbers from below `low` to above `high`."""
-    width = high - low or abs(high) or 1.0
-    rough = width / 4
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [step * place for place in range(first, max(last, first + 1) + 1)]
-
-
-def _scale(ticks: Sequence[float], start: float, end: float) -> Callable[[float], float]:
-    """Where a value lies between `start` (the first tick) and `end` (the last)."""
-    return lambda value: start + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (end - start)
 
 
 def _number(value: float) -> str:

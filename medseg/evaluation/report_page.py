@@ -33,6 +33,16 @@ _COLUMNS = {
     "nsd": ("NSD", 3),
     "cldice": ("clDice", 3),
 }
+# Figures over all cases, beside those of every report: heading and digits.
+SUMMARY_COLUMNS = {
+    "mean_hd95": ("Mean HD95 [mm]", 1),
+    "mean_assd": ("Mean ASSD [mm]", 2),
+    "mean_nsd": ("Mean NSD", 3),
+    "mean_cldice": ("Mean clDice", 3),
+    "f1_50": ("F1 at IoU .5", 3),
+    "pq_50": ("PQ at IoU .5", 3),
+    "aji": ("AJI", 3),
+}
 # Told elsewhere on the page, or meant for scripts.
 _NOT_SHOWN = ("outcomes", "dimensions")
 

@@ -1,4 +1,4 @@
-"""`medseg evaluate`: how well one folder of label maps agrees with another."""
+"""`medseg evaluate`: how well one folder of label maps, or several, agree with another."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from medseg.core.task import Task
 from medseg.data.shipped import find_task
 from medseg.evaluation.compare import Compared, compare, value_labels, with_all_labels
 from medseg.evaluation.matching import Match, match, without_helpers
+from medseg.evaluation.models import Comparison, compare_reports, write_comparison
+from medseg.evaluation.models_page import case_rows
 from medseg.evaluation.report import build_report, case_table, representative_cases, viewing_order
 from medseg.evaluation.values import Meaning, meaning
 from medseg.evaluation.write import write_report
@@ -72,44 +74,152 @@ def evaluate(
     Raises FormatError where a folder is missing, UsageError where nothing can be compared, TaskError
     for a wrong task or map.
     """
-    predictions, references, output = Path(predictions), Path(references), Path(output)
-    task = find_task(options.task) if options.task is not None else None
-    means = meaning(task, options.map, options.reference_map, options.binary, options.ignore)
-    matched = _matched(predictions, references, output)
-    pairs = _pairs(matched)
-    compared: dict[str, Compared] = {}
-    for reference, prediction in pairs.values():
-        listener(Progress("evaluate", len(compared), len(pairs)))
-        compared[reference.name] = compare(
-            reference, prediction, means, resample=options.resample, score_missing=not options.leave_out_missing
-        )
-    listener(Progress("evaluate", len(pairs), len(pairs)))
-    labels = means.labels or _found_labels(compared.values())
-    scores = with_all_labels([case.scores for case in compared.values() if case.scores is not None], labels)
-    problems = {name: case.problem for name, case in compared.items() if case.problem}
-    remarks = _remarks(list(compared.values()), means)
-    told = {
-        "predictions": str(predictions),
-        "references": str(references),
-        **_told(options, task),
-        "missing_predictions": [name for name, case in compared.items() if case.missing],
-        "extra_predictions": [source.name for source in matched.extra],
-        "resampled": [name for name, case in compared.items() if case.resampled],
-        "remarks": remarks,
-    }
-    groups = options.groups or _groups(list(pairs), task)
-    context = {key: value for key, value in told.items() if value not in (None, [], {}, False)}
-    report = build_report(scores, "given", context, groups=groups, problems=problems)
-    for text in remarks:
+    output = Path(output)
+    asked = _Asked.of(Path(references), output, options)
+    run = _compare(Path(predictions), asked, listener)
+    labels = asked.means.labels or _found_labels(run.compared.values())
+    report = _report(run, labels, asked)
+    for text in report.context.get("remarks", ()):
         listener(Message(text, "warning"))
-    album = Album(
-        {name: (reference, [prediction]) for name, (reference, prediction) in pairs.items()},
-        means, labels, options.images, output / "pictures", options.resample,
-    )  # fmt: skip
+    album = _album([run], labels, asked)
     figures = {case["id"]: case["mean_dice"] for case in case_table(report)}
     captions = {c: (rank, f"mean Dice {figures[c]:.3f}") for rank, c in representative_cases(report).items()}
     write_report(report, output, illustrate(album, viewing_order(report), captions, listener))
     return report
+
+
+def evaluate_models(
+    predictions: Sequence[Path | str],
+    references: Path | str,
+    output: Path | str,
+    options: EvaluateOptions = _DEFAULTS,
+    listener: Listener = silent,
+) -> Comparison:
+    """Score the predictions of several models, each a folder, against the same references.
+
+    Leaves report.json (per model what `evaluate` writes, `tests` and `ranking`), report.csv and report.html
+    in `output`. Models are called by their folders, as far as these differ. A reference without a prediction
+    of some model counts for it as empty, or, left out, for the others only.
+    Raises as `evaluate` does, and UsageError where a folder is named twice or there is one only.
+    """
+    names = model_names([Path(folder) for folder in predictions])
+    asked = _Asked.of(Path(references), Path(output), options)
+    runs = {
+        name: _compare(Path(folder), asked, listener, f"evaluate {name}")
+        for name, folder in zip(names, predictions, strict=True)
+    }
+    labels = asked.means.labels or _found_labels([case for run in runs.values() for case in run.compared.values()])
+    reports = {name: _report(run, labels, asked) for name, run in runs.items()}
+    for name, report in reports.items():
+        for text in report.context.get("remarks", ()):
+            listener(Message(f"{name}: {text}", "warning"))
+    context = {
+        "models": {name: str(run.folder) for name, run in runs.items()},
+        "references": str(asked.references),
+        **{key: value for key, value in _told(options, asked.task).items() if value},
+    }
+    comparison = compare_reports(reports, asked.groups(next(iter(runs.values())).pairs), context)
+    order = [row["case"] for row in case_rows(reports)]
+    shown = illustrate(_album(list(runs.values()), labels, asked), order, {}, listener)
+    write_comparison(comparison, asked.output, shown)
+    return comparison
+
+
+def model_names(folders: Sequence[Path]) -> list[str]:
+    """What folders of predictions are called: by the part of their path that tells them apart.
+
+    Raises UsageError where there are fewer than two, or one of them twice.
+    """
+    paths = [folder.resolve() for folder in folders]
+    if len(paths) < 2:
+        raise UsageError("there is nothing to compare: give at least two folders of predictions")
+    again = next((folder for folder, path in zip(folders, paths, strict=True) if paths.count(path) > 1), None)
+    if again is not None:
+        raise UsageError(f"{again}: is named twice; each model needs predictions of its own")
+    parts = [list(path.parts) for path in paths]
+    while len({each[-1] for each in parts}) == 1:
+        parts = [each[:-1] for each in parts]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(each[-length:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What predictions are scored against, and how."""
+
+    references: Path
+    output: Path
+    options: EvaluateOptions
+    task: Task | None
+    means: Meaning
+
+    @classmethod
+    def of(cls, references: Path, output: Path, options: EvaluateOptions) -> _Asked:
+        task = find_task(options.task) if options.task is not None else None
+        means = meaning(task, options.map, options.reference_map, options.binary, options.ignore)
+        return cls(references, output, options, task, means)
+
+    def groups(self, cases: Iterable[str]) -> Mapping[str, str]:
+        """case -> patient, as far as it is known."""
+        return self.options.groups or _groups(list(cases), self.task)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One folder of predictions beside the references: who belongs to whom, and what became of each."""
+
+    folder: Path
+    matched: Match
+    pairs: Mapping[str, tuple[Source, Source | None]]
+    compared: Mapping[str, Compared]
+
+
+def _compare(predictions: Path, asked: _Asked, listener: Listener, stage: str = "evaluate") -> _Run:
+    matched = _matched(predictions, asked.references, asked.output)
+    pairs = _pairs(matched)
+    compared: dict[str, Compared] = {}
+    for reference, prediction in pairs.values():
+        listener(Progress(stage, len(compared), len(pairs)))
+        compared[reference.name] = compare(
+            reference,
+            prediction,
+            asked.means,
+            resample=asked.options.resample,
+            score_missing=not asked.options.leave_out_missing,
+        )
+    listener(Progress(stage, len(pairs), len(pairs)))
+    return _Run(predictions, matched, pairs, compared)
+
+
+def _report(run: _Run, labels: Sequence[Label], asked: _Asked) -> Report:
+    compared = run.compared
+    scores = with_all_labels([case.scores for case in compared.values() if case.scores is not None], labels)
+    problems = {name: case.problem for name, case in compared.items() if case.problem}
+    told = {
+        "predictions": str(run.folder),
+        "references": str(asked.references),
+        **_told(asked.options, asked.task),
+        "missing_predictions": [name for name, case in compared.items() if case.missing],
+        "extra_predictions": [source.name for source in run.matched.extra],
+        "resampled": [name for name, case in compared.items() if case.resampled],
+        "remarks": _remarks(list(compared.values()), asked.means),
+    }
+    context = {key: value for key, value in told.items() if value not in (None, [], {}, False)}
+    return build_report(scores, "given", context, groups=asked.groups(run.pairs), problems=problems)
+
+
+def _album(runs: Sequence[_Run], labels: Sequence[Label], asked: _Asked) -> Album:
+    """What the page's pictures are made from: every reference with the predictions of all runs."""
+    references = {name: reference for run in runs for name, (reference, _) in run.pairs.items()}
+    pairs = {
+        name: (reference, [run.pairs[name][1] if name in run.pairs else None for run in runs])
+        for name, reference in references.items()
+    }
+    options = asked.options
+    return Album(pairs, asked.means, labels, options.images, asked.output / "pictures", options.resample)
 
 
 def _matched(predictions: Path, references: Path, output: Path) -> Match:

@@ -101,6 +101,15 @@ def test_evaluate_prints_the_report_it_writes(cli: Run, dots: Path, tmp_path: Pa
     assert "mean Dice 1.000" in table and "report.html" in table
 
 
+def test_evaluate_takes_several_models_and_the_references_last(cli: Run, dots: Path, tmp_path: Path) -> None:
+    labels, copy = dots / "labels", tmp_path / "copy"
+    shutil.copytree(labels, copy)
+    result = cli("evaluate", str(copy), str(labels), str(labels), "-o", str(tmp_path / "out"), "--binary")
+    assert result.returncode == 0, result.stderr
+    assert "copy - labels" in result.stdout and "p (Holm)" in result.stdout
+    assert cli("evaluate", str(labels), "-o", str(tmp_path / "out")).returncode == 2
+
+
 def test_sample_refuses_a_folder_in_use(cli: Run, dots: Path) -> None:
     result = cli("sample", str(dots))
     assert result.returncode == 2 and "not an empty folder" in result.stderr

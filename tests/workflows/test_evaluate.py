@@ -16,7 +16,7 @@ from medseg.core.report import Report
 from medseg.core.volume import LabelMap, Volume
 from medseg.evaluation.report import case_table
 from medseg.formats import source_of, write_labelmap, write_volume
-from medseg.workflows.evaluate import EvaluateOptions, evaluate
+from medseg.workflows.evaluate import EvaluateOptions, evaluate, evaluate_models, model_names
 
 GRID = Geometry(np.diag([-1.0, -1.0, 2.0, 1.0]), (6, 5, 4))
 
@@ -243,3 +243,52 @@ def test_real_references_agree_with_themselves(shared_data: Path, tmp_path: Path
     assert report.summary["mean_dice"] == report.summary["dataset_miou"] == 1.0
     assert report.summary["n_cases"] >= 50 and not report.problems
     assert (tmp_path / "pictures" / "median.png").stat().st_size > 10_000
+
+
+def _models(folder: Path, **shifts: int) -> list[Path]:
+    """Ten cases of three models, `shifts` voxels off; the references are in folder/references."""
+    for case in range(10):
+        _write(folder / "references" / f"c{case}.nii.gz", _box(1, case % 3, case % 3 + 3))
+        for name, shift in shifts.items():
+            start = max(0, case % 3 - shift)
+            _write(folder / name / "predictions" / f"c{case}.nii.gz", _box(1, start, case % 3 + 3))
+    return [folder / name / "predictions" for name in shifts]
+
+
+def test_several_models_are_compared_with_paired_tests(tmp_path: Path) -> None:
+    good, fair, poor = _models(tmp_path, good=0, fair=1, poor=2)
+    (fair / "c0.nii.gz").unlink()
+    comparison = evaluate_models([good, fair, poor], tmp_path / "references", tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
+    assert list(written["models"]) == ["good", "fair", "poor"]
+    assert written["models"]["good"]["summary"]["mean_dice"] == 1.0
+    assert "no prediction" in written["models"]["fair"]["problems"]["c0"]
+    tests = {(test["first"], test["second"]): test for test in written["tests"]}
+    assert list(tests) == [("good", "fair"), ("good", "poor"), ("fair", "poor")]
+    assert tests["good", "poor"]["n"] == 10 and tests["good", "poor"]["difference"] > 0
+    assert all(test["p"] <= test["p_holm"] for test in written["tests"])
+    assert written["ranking"]["models"][0] == "good" and len(comparison.tests) == 3
+    lines = (tmp_path / "out" / "report.csv").read_text("utf-8").splitlines()
+    assert lines[0].startswith("model,case,label,dice") and len(lines) == 1 + 3 * 10
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "3 models compared on 10 cases" in page and "Holm" in page and str(tmp_path.parent.parent) not in page[:2000]
+
+
+def test_two_models_on_few_cases_are_told_what_a_test_cannot_show(tmp_path: Path) -> None:
+    first, second = _models(tmp_path, a=0, b=1)
+    for folder in (first, second, tmp_path / "references"):
+        for case in range(3, 10):
+            (folder / f"c{case}.nii.gz").unlink()
+    comparison = evaluate_models([first, second], tmp_path / "references", tmp_path / "out")
+    assert "too few" in comparison.tests[0].note
+    assert "no difference shown" in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
+def test_models_are_called_by_what_tells_their_folders_apart() -> None:
+    assert model_names([Path("runs/a/predictions"), Path("runs/b/predictions")]) == ["a", "b"]
+    assert model_names([Path("x/one"), Path("y/two")]) == ["one", "two"]
+    assert model_names([Path("x/one/best"), Path("y/one/best"), Path("y/two/best")]) == ["x/one", "y/one", "y/two"]
+    with pytest.raises(UsageError, match="nothing to compare"):
+        model_names([Path("a")])
+    with pytest.raises(UsageError, match="named twice"):
+        model_names([Path("a"), Path("./a")])
