@@ -1,4 +1,4 @@
-"""Every network learns: a quarter of the width, 200 steps of small patches, in 2D on nuclei and in 3D on the hippocampus.
+"""Every network learns: a quarter of the width, 200 steps of small patches, 2D on nuclei, 3D on the hippocampus.
 
 Each network is trained by `medseg train` as a user would have it planned, but for the width, the
 patch and the batch, and scored on cases that it has not seen. What is measured goes into
