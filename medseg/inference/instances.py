@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from medseg.core.plan import InstanceSpec
 from medseg.metrics.instances import match_instances, pooled
 
+# Probabilities are flooded in so many steps: where two are equal but for rounding, it must not matter which is higher.
+_LEVELS = 256
+
 Ids = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
@@ -67,7 +70,8 @@ def _flood_crowded(pieces: Ids, seeds: Ids, interiors: Float32) -> None:
     for number in crowded:
         box = boxes[number - 1]
         inside = pieces[box] == number
-        parts = watershed(-interiors[box], np.where(inside, seeds[box], 0), mask=inside)
+        depth = np.rint(_LEVELS * (1 - interiors[box]))
+        parts = watershed(depth, np.where(inside, seeds[box], 0), mask=inside)
         pieces[box][inside] = last + parts[inside]
     # Numbers of seeds are unique in the picture, so those of parts are, too.
 
