@@ -3,12 +3,13 @@
     python benchmarks/calibration.py RUN [RUN …] [--data FOLDER] [--copies 4] [--json FILE]
     python benchmarks/calibration.py LUNG_RUN --chests 60
 
-Predicts the held-out cases of each run (no training), then calibrates on some of them and looks at
-the others: with 20 cases or more on random halves, repeated; with fewer each case in turn by all
-others. --copies adds copies of every case, made worse by noise, blur and contrast in steps, so that
-there are good and bad ones; a case and its copies are never on both sides of a split. --chests takes
-generated chests instead, whose seeds are none of the sample data's: as many cases as one likes, for a
-model of lung_ct.
+Predicts the cases that each run was not trained on (no training), then calibrates on some of them and
+looks at the others: with 20 cases or more on random splits, repeated, of which --taught cases are
+calibrated on (default: half); with fewer each case in turn by all others. --copies adds copies of every
+case, made worse by noise, blur and contrast in steps, so that there are good and bad ones. As copies of
+one case are no cases of their own, a calibration gets one of each case, drawn anew for every split; all
+copies of the others are asked. --chests takes generated chests instead, whose seeds are none of the
+sample data's: as many cases as one likes, for a model of lung_ct.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def main() -> int:
             known = predict_held_out(run, arguments.data, arguments.copies)
         if len({one.group for one in known}) <= LEAST_FOR_INTERVAL:
             sys.exit(f"{run}: more than {LEAST_FOR_INTERVAL} held-out cases are needed, there are {len(known)}")
-        seen = look(known, arguments.repeats)
+        seen = look(known, arguments.repeats, arguments.taught)
         figures = summary(known, seen)
         told[str(run)] = {"figures": figures, "cases": [{"group": k.group, **to_plain(k.case)} for k in known]}
         print(f"| {run.name} | " + " | ".join(figures.values()) + " |", flush=True)
@@ -78,7 +79,7 @@ def main() -> int:
 
 
 def predict_held_out(run: Path, data: Path | None, copies: int) -> list[Known]:
-    """The run's validation and test cases through its model, each as it is and made worse `copies` times."""
+    """All cases that the run was not trained on through its model, each as it is and made worse `copies` times."""
     from medseg.bundle import Bundle
     from medseg.data.labels import read_case
     from medseg.data.layouts import find_cases
@@ -89,7 +90,7 @@ def predict_held_out(run: Path, data: Path | None, copies: int) -> list[Known]:
     cases = {case.id: case for case in find_cases(task, data or root).cases}
     split: Mapping[str, Any] = json.loads((run / "split.json").read_text(encoding="utf-8"))
     predictor = Predictor(Bundle.load(run), "cpu")
-    held_out = [*split["validation"], *split["test"]]
+    held_out = sorted(set(cases) - set(split["train"]))
     return [
         Known(name, case) for name in held_out for case in _predict(predictor, *read_case(cases[name], task), copies)
     ]
@@ -112,12 +113,12 @@ def predict_chests(run: Path, count: int, copies: int) -> list[Known]:
     return known
 
 
-def look(known: Sequence[Known], repeats: int) -> list[Seen]:
+def look(known: Sequence[Known], repeats: int, taught_cases: int | None = None) -> list[Seen]:
     """Every test case of every split, judged by what the other side of the split teaches."""
     scored = [one for one in known if one.case.dice is not None]
     limit = np.quantile([_dice(one) for one in scored], 0.1, method="lower")
     seen = []
-    for taught, asked in _splits(scored, repeats):
+    for taught, asked in _splits(scored, repeats, taught_cases):
         estimator = Estimator(Calibration(tuple(one.case for one in taught)))
         for one in asked:
             expected, true = estimator.expect(one.case.evidence), _dice(one)
@@ -145,15 +146,25 @@ def summary(known: Sequence[Known], seen: Sequence[Seen]) -> dict[str, str]:
     }
 
 
-def _splits(known: Sequence[Known], repeats: int) -> Iterator[tuple[list[Known], list[Known]]]:
-    groups = sorted({one.group for one in known})
+def _splits(
+    known: Sequence[Known], repeats: int, taught: int | None
+) -> Iterator[tuple[list[Known], list[Known]]]:  # fmt: skip
+    """What is calibrated on, one of each case, and what is asked, all copies of the others."""
+    rng = np.random.default_rng(0)
+    copies: dict[str, list[Known]] = {}
+    for one in known:
+        copies.setdefault(one.group, []).append(one)
+    groups = sorted(copies)
     if len(groups) < HALVES_FROM:
-        chosen: list[set[str]] = [{group} for group in groups]
+        draws = repeats // len(groups) if len(known) > len(groups) else 1
+        chosen: list[set[str]] = [{group} for group in groups] * max(1, draws)
     else:
-        rng = np.random.default_rng(0)
-        chosen = [set(rng.permutation(groups)[: len(groups) // 2].tolist()) for _ in range(repeats)]
+        count = len(groups) - (taught or -(-len(groups) // 2))
+        chosen = [set(rng.permutation(groups)[:count].tolist()) for _ in range(repeats)]
     for asked in chosen:
-        yield [one for one in known if one.group not in asked], [one for one in known if one.group in asked]
+        others = [group for group in groups if group not in asked]
+        drawn = [copies[group][rng.integers(len(copies[group]))] for group in others]
+        yield drawn, [one for group in sorted(asked) for one in copies[group]]
 
 
 def _predict(predictor: Predictor, scan: Scan, reference: LabelMap, copies: int) -> Iterator[HeldOut]:
@@ -195,7 +206,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="the cases; default: where the run had them")
     parser.add_argument("--chests", type=int, default=0, help="generated chests to take instead")
     parser.add_argument("--copies", type=int, default=0, help="worse copies of every case")
-    parser.add_argument("--repeats", type=int, default=100, help="random halves")
+    parser.add_argument("--repeats", type=int, default=100, help="random splits")
+    parser.add_argument("--taught", type=int, help="cases that are calibrated on in each of them (default: half)")
     parser.add_argument("--json", type=Path, help="write evidence, Dice and figures here")
     return parser.parse_args()
 
