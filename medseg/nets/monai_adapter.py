@@ -12,8 +12,10 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.overrides import TorchFunctionMode
 
 from medseg.core.errors import MissingDependencyError, PlanError
 from medseg.core.plan import NetworkSpec
@@ -57,7 +59,7 @@ def margin(spec: NetworkSpec) -> Size:
 
 
 def planned(
-    spec: NetworkSpec, patch: Sequence[int], spacing: Sequence[float], output_stride: int | None = None
+    spec: NetworkSpec, patch: Sequence[int], spacing: Sequence[float], batch: int, output_stride: int | None = None
 ) -> NetworkSpec:
     """The stages that MONAI's network has, as wide as a planned U-Net's first one (in the papers' proportions)."""
     first = spec.features[0]
@@ -171,15 +173,26 @@ def _swinunetr(spec: NetworkSpec) -> nn.Module:
     _expect(spec, _swin_widths(first), "has six stages, doubling from the second on")
     if first % 12:
         raise PlanError(f"network.features: {spec.name!r} starts with a multiple of 12, not {first}")
-    made: nn.Module = SwinUNETR(
-        in_channels=spec.in_channels,
-        out_channels=spec.out_channels,
-        feature_size=first,
-        norm_name=_norm(spec),
-        drop_rate=spec.dropout,
-        spatial_dims=spec.ndim,
-    )
+    with _NumbersOnCpu():
+        made: nn.Module = SwinUNETR(
+            in_channels=spec.in_channels,
+            out_channels=spec.out_channels,
+            feature_size=first,
+            norm_name=_norm(spec),
+            drop_rate=spec.dropout,
+            spatial_dims=spec.ndim,
+        )
     return made
+
+
+class _NumbersOnCpu(TorchFunctionMode):
+    """Lets MONAI read numbers out of the `linspace` it makes them with, where networks are built without memory."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        where = {"device": "cpu"} if func is torch.linspace else {}
+        return func(*args, **{**(kwargs or {}), **where})
 
 
 def _unetplusplus(spec: NetworkSpec) -> nn.Module:

@@ -53,7 +53,7 @@ def margin(spec: NetworkSpec) -> Size:
 
 
 def planned(
-    spec: NetworkSpec, patch: Sequence[int], spacing: Sequence[float], output_stride: int | None = None
+    spec: NetworkSpec, patch: Sequence[int], spacing: Sequence[float], batch: int, output_stride: int | None = None
 ) -> NetworkSpec:
     """The planned U-Net's stages with the paper's kernels of 5 voxels, on the axes that have any context yet."""
     return replace(spec, kernels=tuple(tuple(5 if size > 1 else 1 for size in kernel) for kernel in spec.kernels))
