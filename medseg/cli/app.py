@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 import medseg
 from medseg.cli.augment import augment
 from medseg.cli.batch import batch
+from medseg.cli.compare import compare
 from medseg.cli.evaluate import evaluate
 from medseg.cli.export_labels import export_labels
 from medseg.cli.import_ import import_
@@ -22,6 +23,7 @@ from medseg.cli.options import DEBUG, Debug
 from medseg.cli.predict import predict
 from medseg.cli.prepare import prepare
 from medseg.cli.sample import sample
+from medseg.cli.study import study
 from medseg.cli.tasks import tasks
 from medseg.cli.train import train
 from medseg.core.errors import MedsegError, UsageError
@@ -128,7 +130,20 @@ def _medseg(
         typer.echo(context.get_help())
 
 
-for _command in (train, predict, evaluate, init, inspect, prepare, augment, tasks, sample, export_labels):
+for _command in (
+    train,
+    predict,
+    evaluate,
+    compare,
+    study,
+    init,
+    inspect,
+    prepare,
+    augment,
+    tasks,
+    sample,
+    export_labels,
+):
     app.command()(_command)
 app.command("import")(import_)  # a word that Python keeps for itself
 app.add_typer(batch)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from medseg.core.errors import TaskError, UsageError
+from medseg.core.study import Study, load_study
 from medseg.core.task import Task, load_task
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -45,6 +46,22 @@ def find_task(name_or_path: str) -> Task:
             f"there is no task named {name_or_path!r}; there are {', '.join(names)}, or give the path of a task file"
         )
     return load_task(pipelines() / f"{name_or_path}.yaml")
+
+
+def find_study(name_or_path: str) -> Study:
+    """The study of this name in `pipelines/studies/`, or the one in this YAML file.
+
+    Raises TaskError: with the list of names where there is none, with the key where one is wrong.
+    """
+    path = Path(name_or_path)
+    if path.suffix.lower() in (".yaml", ".yml") or path.is_file():
+        return load_study(path)
+    names = sorted(file.stem for file in (pipelines() / "studies").glob("*.yaml"))
+    if name_or_path not in names:
+        raise TaskError(
+            f"there is no study named {name_or_path!r}; there are {', '.join(names)}, or give the path of a study file"
+        )
+    return load_study(pipelines() / "studies" / f"{name_or_path}.yaml")
 
 
 def data_root(task: Task, data: Path | str | None = None) -> Path:

@@ -58,6 +58,35 @@ def overlay_picture(
     _save(figure, path)
 
 
+def models_picture(volume: Volume, reference: LabelMap, predictions: Mapping[str, LabelMap], path: Path) -> None:
+    """Draw one case as several models see it, side by side, as a PNG: each filled, the reference as a line.
+
+    predictions: by title. Volumes are shown in the axial plane where the reference is widest. All lie on
+    one grid; raises GeometryError where they do not.
+    """
+    maps = [reference, *predictions.values()]
+    for labelmap in maps:
+        if labelmap.geometry.shape != volume.geometry.shape:
+            raise GeometryError(f"a label map of {labelmap.geometry.shape} does not lie on {volume.geometry.shape}")
+    view = orthogonal_views(volume, [labelmap.array for labelmap in maps], structure(reference))[0]
+    declared = reference.labels or maps[-1].labels
+    table = colors(declared, _values(view.labels, declared))
+    columns = min(len(predictions), 4)
+    rows = math.ceil(len(predictions) / columns)
+    height = 11.0 / columns * min(view.size[1] / view.size[0], 2.0) + 0.35
+    figure = _figure((11.0, rows * height + 0.5), _DARK)
+    grid = figure.subplots(rows, columns, squeeze=False).flat
+    for axis, (title, plane) in zip(grid, zip(predictions, view.labels[1:], strict=True), strict=False):
+        _show(axis, view.image, view.size)
+        _fill(axis, plane, table, view.size)
+        _outline(axis, view.labels[0], table, view.size)
+        axis.set_title(title, color=_LIGHT, fontsize=10)
+    for axis in list(figure.axes)[len(predictions) :]:
+        axis.set_axis_off()
+    _legend(figure, table, True, bool(table))
+    _save(figure, path)
+
+
 def training_curves(training_csv: Path, png: Path) -> None:
     """Draw loss and validation Dice over the steps of `training.csv`.
 

@@ -95,7 +95,7 @@ def prepare(
 def prepare_run(folder: Path, options: PrepareOptions, listener: Listener = silent) -> Preparation:
     """The preparation of a folder whose run.json says which task and data it is for."""
     task, root = read_run(folder)
-    cases = _usable_cases(task, root, options, listener)
+    cases = usable_cases(task, root, options, listener)
     split = _split(folder, cases, task, options)
     used = [cases[name] for name in (*split.train, *split.validation)]
     prints = _fingerprint(folder, [cases[name] for name in split.train], task, listener)
@@ -154,7 +154,8 @@ def write_run(folder: Path, task: Task, root: Path, options: PrepareOptions) -> 
     write_json(folder / RUN, {"task": task.model_dump(mode="json"), "data": str(root), "options": plain})
 
 
-def _usable_cases(task: Task, root: Path, options: PrepareOptions, listener: Listener) -> dict[str, Case]:
+def usable_cases(task: Task, root: Path, options: PrepareOptions, listener: Listener) -> dict[str, Case]:
+    """The labelled cases below `root` by id, every problem told. Raises DataError where one cannot be used."""
     dataset = find_cases(task, root)
     secret = Identifiers.among(_sources(dataset.cases))
     found = [*dataset.problems, *check_cases(dataset.cases, task, listener)]
