@@ -17,6 +17,12 @@ from medseg.core.selection import Selection
 
 NONZERO = "nonzero"
 Modality = Literal["CT", "MR", "PT", "microscopy", "photo", "other"]
+# The names in `medseg.metrics.METRICS`, in its order.
+MetricName = Literal[
+    "dice", "iou", "precision", "recall", "specificity", "volume_difference_ml", "hd", "hd95", "assd", "nsd",
+    "cldice", "skeleton_recall", "lesion_f1", "lesion_sensitivity", "lesion_false_positives",
+]  # fmt: skip
+STANDARD_METRICS: tuple[MetricName, ...] = ("precision", "recall", "volume_difference_ml", "hd95", "assd", "nsd")
 
 
 class _Strict(BaseModel):
@@ -132,7 +138,9 @@ class Task(_Strict):
     neither train nor score; undeclared: what a source value that no label names means;
     partial: what annotators left blank is unknown, and no background (`medseg import`).
     instances: every object is told apart from its neighbours, as their label maps number them 1, 2, 3 …;
+    regions: name -> labels whose union is learnt and scored as well (whole kidney: [kidney, tumour]);
     reading: what is done about odd DICOM series; selection: which series of a folder are segmented;
+    metrics: what reports say beside Dice and IoU; nsd_tolerance: in mm, None for one voxel of each case;
     plan: overrides for the planner, as `--set key=value` gives them.
     """
 
@@ -146,12 +154,15 @@ class Task(_Strict):
     undeclared: Literal["refuse", "background", "ignore"] = "refuse"
     partial: bool = False
     instances: bool = False
+    regions: dict[str, Annotated[list[str], Field(min_length=2)]] = {}
     data: DataSpec = DataSpec()
     split: SplitSpec = SplitSpec()
     postprocess: PostprocessSpec = PostprocessSpec()
     limits: LimitsSpec = LimitsSpec()
     reading: Reading = Reading()
     selection: Selection = Selection()
+    metrics: list[MetricName] = list(STANDARD_METRICS)
+    nsd_tolerance: Annotated[float, Field(gt=0)] | None = None  # mm
     time_budget: Annotated[float, Field(gt=0)] | None = None  # seconds, where the user gives none
     plan: dict[str, Any] = {}
 
@@ -176,6 +187,7 @@ class Task(_Strict):
         if sorted(values) != list(range(1, len(values) + 1)):
             raise ValueError(f"labels: values must be 1..{len(values)} without gaps, not {values}")
         _check_sources(self)
+        _check_regions(self)
         for name, spec in self.labels.items():
             if spec.mirror is not None and (spec.mirror not in names or self.labels[spec.mirror].mirror != name):
                 raise ValueError(f"labels: {name!r} mirrors into {spec.mirror!r}, which must mirror back into {name!r}")
@@ -193,6 +205,11 @@ class Task(_Strict):
         """The labels as core types, ordered by value."""
         table = [_label(name, place, spec) for place, (name, spec) in enumerate(self.labels.items(), start=1)]
         return tuple(sorted(table, key=lambda label: label.value))
+
+    def region_values(self) -> dict[str, tuple[int, ...]]:
+        """The label values of every region, by its name."""
+        values = {label.name: label.value for label in self.label_table()}
+        return {region: tuple(sorted(values[name] for name in names)) for region, names in self.regions.items()}
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -229,6 +246,17 @@ def _check_sources(task: Task) -> None:
             if value == task.ignore:
                 raise ValueError(f"labels: value {value} of {label.name!r} is the ignore value too")
             seen[value] = label.name
+
+
+def _check_regions(task: Task) -> None:
+    for region, names in task.regions.items():
+        if region in task.labels:
+            raise ValueError(f"regions: {region!r} is a label already; give the union a name of its own")
+        unknown = sorted(set(names) - set(task.labels))
+        if unknown:
+            raise ValueError(f"regions: {unknown} of {region!r} are no labels; there are {sorted(task.labels)}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"regions: {region!r} names a label twice")
 
 
 def parse_duration(text: str) -> float:

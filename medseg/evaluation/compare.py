@@ -13,9 +13,11 @@ from medseg.core.labels import Label, default_color
 from medseg.core.volume import LabelMap, Volume
 from medseg.data.labels import align_label, present_values
 from medseg.evaluation.grid import onto_grid
-from medseg.evaluation.score import CaseScores, label_score, score_case
+from medseg.evaluation.score import ALWAYS, CaseScores, label_score, score_case
 from medseg.evaluation.values import Meaning
+from medseg.metrics.case import LabelMeasurements
 from medseg.metrics.confusion import Counts
+from medseg.metrics.volume import Volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,12 @@ def on_reference(
 
 def with_all_labels(scores: Sequence[CaseScores], labels: Sequence[Label]) -> list[CaseScores]:
     """The same scores with every label in every case; a label that a case lacks is absent in both masks."""
-    nothing = Counts(0, 0, 0)
     completed = []
     for score in scores:
         known = {label.label: label for label in score.labels}
-        rows = tuple(known.get(label.name) or label_score(label.name, nothing, 0.0) for label in labels)
+        absent = LabelMeasurements(Counts(0, 0, 0, sum(score.overlaps.values())), Volumes(0.0, 0.0))
+        metrics = next((tuple(one.figures) for one in score.labels), ALWAYS)
+        rows = tuple(known.get(label.name) or label_score(label.name, absent, metrics) for label in labels)
         completed.append(replace(score, labels=rows))
     return completed
 
@@ -113,5 +116,5 @@ def _scored(case: str, found: LabelMap, true: LabelMap, meaning: Meaning, outcom
         frozenset(set(present_values(found.array)) - {0}),
     )
     labels = meaning.labels or value_labels(sorted(values[0] | values[1]))
-    scores = score_case(case, found, true, labels, ignore=meaning.ignore, outcome=outcome)
+    scores = score_case(case, found, true, labels, measured=meaning.measured, outcome=outcome)
     return Compared(scores, values=values)

@@ -9,7 +9,7 @@ from medseg.core.report import Report
 from medseg.core.version import VERSION
 from medseg.evaluation.page import render
 from medseg.evaluation.paired_plot import paired_plot
-from medseg.evaluation.report import DEFINITIONS, case_table
+from medseg.evaluation.report import case_table, definitions
 from medseg.evaluation.report_page import SUMMARY_COLUMNS, Illustrations, facts, fitting, viewer
 from medseg.evaluation.score import mean_defined
 from medseg.evaluation.statistics import SIGNIFICANT, PairedTest, RankStability
@@ -46,7 +46,7 @@ def models_html(
         plot=paired_plot(scores),
         rows=rows[:_MOST_ROWS],
         more_rows=max(0, len(rows) - _MOST_ROWS),
-        definitions=DEFINITIONS,
+        definitions={key: text for report in reports.values() for key, text in definitions(report).items()},
         facts=facts(context),
         flat=all(report.context.get("dimensions") == 2 for report in reports.values()),
         viewer=viewer(slides, shown.labels, list(reports)),

@@ -8,23 +8,46 @@ from typing import Any
 from medseg.core.report import Report, Row
 from medseg.evaluation.score import CaseScores, LabelScore, mean_defined
 from medseg.evaluation.statistics import bootstrap_interval, spread
-from medseg.metrics import metric
-from medseg.metrics.confusion import Counts, Presence
+from medseg.evaluation.summary import COUNTED, dataset_figures, label_summary
+from medseg.metrics import METRICS
 from medseg.metrics.instances import per_image, pooled
 
-METRIC_NAMES = ("dice", "iou", "volume_ml", "reference_volume_ml", "voxels", "reference_voxels")
+_SIZES = ("volume_ml", "reference_volume_ml", "voxels", "reference_voxels")
 
 DEFINITIONS: dict[str, str] = {
     "mean_dice": "per label the mean Dice over the cases where it is defined, then the mean over the labels",
-    "mean_iou": "the same with intersection over union (IoU)",
+    "mean_iou": "the same with intersection over union (IoU); so are the means of all other figures",
     "dataset_mean_dice": "per label the Dice of the voxels of all cases pooled, then the mean over the labels",
     "dataset_miou": "per label the IoU of the voxels of all cases pooled, then the mean over the labels "
     "(the mIoU of PASCAL VOC and Cityscapes, without background)",
+    "dataset_miou_with_background": "the same with background as one more class, as the benchmarks count it",
+    "frequency_weighted_iou": "the pooled IoU of all classes, weighted by their voxels in the references",
+    "pixel_accuracy": "share of all voxels, background included, that have the right class",
+    "volume_correlation": "per label Pearson's correlation of predicted and true volumes over the cases, then the mean",
     "n_defined": "case and label pairs that have a figure; all means are over these",
     "n_both_empty": "label absent in both masks: undefined, left out of every mean",
-    "n_empty_reference": "label predicted although the reference has none: counted as 0",
-    "n_missed": "label in the reference, but not predicted at all: counted as 0",
+    "n_empty_reference": "label predicted although the reference has none: counted as 0, and as far away as "
+    "the image is long",
+    "n_missed": "label in the reference, but not predicted at all: counted as 0, and as far away as the image is long",
 }
+
+
+def definitions(report: Report) -> dict[str, str]:
+    """What every figure of a report means, in words: of the summary, and of cases."""
+    told = {key: text for key, text in DEFINITIONS.items() if key in report.summary}
+    shown = {name: METRICS[name] for name in metric_names(report) if name in METRICS}
+    units = {
+        name: f"{entry.definition} [{entry.unit}]" if entry.unit else entry.definition for name, entry in shown.items()
+    }
+    if "nsd" in units and "nsd_tolerance" in report.context:
+        units["nsd"] += f"; tolerance: {report.context['nsd_tolerance']}"
+    return {**told, **units}
+
+
+def metric_names(report: Report) -> tuple[str, ...]:
+    """The figures that cases have, in the order of the columns of report.csv."""
+    names = dict.fromkeys(row.metric for row in report.rows)
+    return (*(name for name in names if name not in _SIZES), *(name for name in _SIZES if name in names))
 
 
 def build_report(
@@ -42,31 +65,55 @@ def build_report(
     could not be scored (or was scored as empty).
 
     The summary's mean_dice is the mean over the labels of the mean over the cases in which the label
-    has a Dice; mean_iou likewise; dataset_mean_dice and dataset_miou pool the voxels of all cases
-    first. Background is no label. A figure is None where nothing is defined. `DEFINITIONS` says the
-    same in the words that reports print.
+    has a Dice; so are the means of all other figures; dataset_mean_dice and dataset_miou pool the
+    voxels of all cases first. Background is no label. A figure is None where nothing is defined.
+    `definitions` says the same in the words that reports print.
     """
     names = tuple(dict.fromkeys(label.label for score in scores for label in score.labels))
-    per_label = {name: _label_summary([_of(score, name) for score in scores]) for name in names}
+    per_label = {name: label_summary([_of(score, name) for score in scores]) for name in names}
+    metrics = list(dict.fromkeys(key for figures in per_label.values() for key in figures if key.startswith("mean_")))
     summary: dict[str, Any] = {
-        "mean_dice": mean_defined([figures["mean_dice"] for figures in per_label.values()]),
-        "mean_iou": mean_defined([figures["mean_iou"] for figures in per_label.values()]),
+        "mean_dice": None,
+        "mean_iou": None,
+        **{key: mean_defined([figures[key] for figures in per_label.values()]) for key in metrics},
         "dataset_mean_dice": mean_defined([figures["dataset_dice"] for figures in per_label.values()]),
         "dataset_miou": mean_defined([figures["dataset_iou"] for figures in per_label.values()]),
+        **dataset_figures(scores, names),
+        "volume_correlation": mean_defined([figures["volume_correlation"] for figures in per_label.values()]),
         "n_cases": len(scores),
-        **{key: sum(figures[key] for figures in per_label.values()) for key in _COUNTED},
+        **{key: sum(figures[key] for figures in per_label.values()) for key in COUNTED},
         "spread": spread([score.mean_dice for score in scores]),
         "interval": bootstrap_interval(scores, groups or {}),
+        "intervals": _intervals(scores, groups or {}, metrics),
         "per_label": per_label,
         **_instances(scores),
     }
     told = dict(context or {})
     told.setdefault("dimensions", 2 if scores and all(score.flat for score in scores) else 3)
+    told.update(_told(scores))
+    rows = tuple(row for score in scores for label in score.labels for row in _rows(score.case, label))
+    return Report(rows, summary, scored_on, names, told, dict(problems or {}))
+
+
+def _intervals(
+    scores: Sequence[CaseScores], groups: Mapping[str, str], means: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The interval of every mean that has one."""
+    drawn = {key: bootstrap_interval(scores, groups, key.removeprefix("mean_")) for key in means}
+    return {key: interval for key, interval in drawn.items() if interval["low"] is not None}
+
+
+def _told(scores: Sequence[CaseScores]) -> dict[str, Any]:
+    """What was odd about predictions, and what NSD takes for no deviation."""
+    told: dict[str, Any] = {}
     outcomes = {score.case: score.outcome for score in scores if score.outcome}
     if outcomes:
         told["outcomes"] = outcomes
-    rows = tuple(row for score in scores for label in score.labels for row in _rows(score.case, label))
-    return Report(rows, summary, scored_on, names, told, dict(problems or {}))
+    tolerances = sorted({score.tolerance for score in scores if score.tolerance is not None})
+    if tolerances:
+        ends = " to ".join(f"{mm:.3g}" for mm in dict.fromkeys((tolerances[0], tolerances[-1])))
+        told["nsd_tolerance"] = f"{ends} mm" + (" (pixels, where pictures tell no size)" if scores[0].flat else "")
+    return told
 
 
 def representative_cases(report: Report) -> dict[str, str]:
@@ -112,14 +159,6 @@ def case_table(report: Report) -> list[dict[str, Any]]:
     ]
 
 
-_COUNTED: dict[str, tuple[Presence, ...]] = {
-    "n_defined": (Presence.BOTH, Presence.ONLY_PREDICTED, Presence.MISSED),
-    "n_both_empty": (Presence.NEITHER,),
-    "n_empty_reference": (Presence.ONLY_PREDICTED,),
-    "n_missed": (Presence.MISSED,),
-}
-
-
 def _instances(scores: Sequence[CaseScores]) -> dict[str, Any]:
     """Pooled figures of objects that are told apart (f1_50, pq_50, aji …), and their means over images."""
     counts = [score.instances for score in scores if score.instances is not None]
@@ -130,31 +169,9 @@ def _of(score: CaseScores, name: str) -> LabelScore | None:
     return next((label for label in score.labels if label.label == name), None)
 
 
-def _label_summary(scores: Sequence[LabelScore | None]) -> dict[str, Any]:
-    present = [score for score in scores if score is not None]
-    pooled = sum((score.counts for score in present), Counts(0, 0, 0))
-    presences = [score.counts.presence for score in present]
-    dice = [score.dice for score in present]
-    return {
-        "mean_dice": mean_defined(dice),
-        "mean_iou": mean_defined([score.iou for score in present]),
-        "dataset_dice": metric("dice")(pooled),
-        "dataset_iou": metric("iou")(pooled),
-        **{key: sum(presence in kinds for presence in presences) for key, kinds in _COUNTED.items()},
-        "spread": spread(dice),
-    }
-
-
 def _rows(case: str, score: LabelScore) -> list[Row]:
-    values = (
-        score.dice,
-        score.iou,
-        score.volume_ml,
-        score.reference_volume_ml,
-        score.counts.predicted,
-        score.counts.reference,
-    )
+    sizes = (score.volume_ml, score.reference_volume_ml, score.counts.predicted, score.counts.reference)
     return [
-        Row(case, score.label, name, value, score.reason if name in ("dice", "iou") else "")
-        for name, value in zip(METRIC_NAMES, values, strict=True)
+        *(Row(case, score.label, name, value, score.reason) for name, value in score.figures.items()),
+        *(Row(case, score.label, name, value) for name, value in zip(_SIZES, sizes, strict=True)),
     ]

@@ -14,13 +14,14 @@ from medseg.core.version import VERSION
 from medseg.evaluation.agreement_plot import bland_altman
 from medseg.evaluation.dotplot import dot_plot
 from medseg.evaluation.page import embedded, render
-from medseg.evaluation.report import DEFINITIONS, case_table, viewing_order
+from medseg.evaluation.report import case_table, definitions, viewing_order
 from medseg.evaluation.slides import CT_SCALE, Slides
 
 # Slices of cases fill the page up to this; with pictures and tables it stays below 15 MB.
 MOST_SLIDE_BYTES = 12_000_000
 _MOST_ROWS = 3000  # of the table of cases; the rest is in report.csv
 _MOST_PLOTTED = 12  # labels with a Bland-Altman plot
+_MOST_CLASSES = 25  # in the table of what is taken for what; report.json has all
 _LONG = 200  # characters of a fact that is folded away
 # Figures of a case that get a column, where it has them: heading and digits.
 _COLUMNS = {
@@ -85,7 +86,7 @@ def report_html(report: Report, shown: Illustrations = PLAIN, title: str = "") -
         report=report,
         summary=report.summary,
         flat=report.context.get("dimensions") == 2,
-        definitions=DEFINITIONS,
+        definitions=definitions(report),
         dots=dot_plot(cases, report.labels),
         agreement=_agreement(report, cases),
         confusion=_confusion(report),
@@ -173,7 +174,15 @@ def _agreement(report: Report, cases: Sequence[dict[str, Any]]) -> list[tuple[st
 
 
 def _confusion(report: Report) -> dict[str, Any] | None:
-    return None
+    """Per class of the reference the shares and numbers of its voxels in every predicted class; None for many."""
+    counted = report.summary.get("confusion")
+    if counted is None or len(counted["classes"]) > _MOST_CLASSES:
+        return None
+    rows = []
+    for name, voxels in zip(counted["classes"], counted["voxels"], strict=True):
+        total = sum(voxels)
+        rows.append((name, [(count / max(1, total), count) for count in voxels], total))
+    return {"names": counted["classes"], "rows": rows}
 
 
 def _words(value: Any) -> str:

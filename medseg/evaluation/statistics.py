@@ -110,24 +110,21 @@ def bootstrap_mean(values: Sequence[float | None], groups: Sequence[str]) -> Int
     return _interval(*_per_patient(defined))
 
 
-def bootstrap_interval(scores: Sequence[CaseScores], groups: Mapping[str, str]) -> dict[str, Any]:
-    """The same for mean_dice, the mean over labels of the mean over cases, as a report keeps it.
+def bootstrap_interval(scores: Sequence[CaseScores], groups: Mapping[str, str], metric: str = "dice") -> dict[str, Any]:
+    """The same for the mean over labels of the mean over cases of a metric, as a report keeps it.
 
     groups: case -> patient; a case without an entry is its own patient. Returns low, high, level,
     n_groups and note.
     """
     names = {label.label: None for score in scores for label in score.labels}
     place = {name: number for number, name in enumerate(names)}
-    interval = _interval(
-        *_per_patient(
-            [
-                (groups.get(score.case, score.case), place[label.label], label.dice)
-                for score in scores
-                for label in score.labels
-                if label.dice is not None
-            ]
-        )
-    )
+    entries = [
+        (groups.get(score.case, score.case), place[label.label], value)
+        for score in scores
+        for label in score.labels
+        if (value := label.figures.get(metric)) is not None
+    ]
+    interval = _interval(*_per_patient(entries))
     return {key: getattr(interval, key) for key in ("low", "high", "level", "n_groups", "note")}
 
 

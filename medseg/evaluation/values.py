@@ -13,6 +13,8 @@ from medseg.core.labels import IGNORE, Label
 from medseg.core.task import Task, parse_task
 from medseg.core.volume import LabelMap
 from medseg.data.labels import map_values
+from medseg.evaluation.score import wanted
+from medseg.metrics.case import Wanted
 
 Merges = Mapping[str, tuple[int, ...]]
 
@@ -23,13 +25,14 @@ class Meaning:
 
     reference, prediction: tasks by which values are mapped, one after the other; labels: what comes
     out, empty where the values found are the labels themselves; ignore: the value in mapped
-    references that leaves both masks, None where there is none.
+    references that leaves both masks, None where there is none; measured: what is measured of them.
     """
 
     reference: tuple[Task, ...]
     prediction: tuple[Task, ...]
     labels: tuple[Label, ...]
     ignore: int | None
+    measured: Wanted
 
     def read_reference(self, source: Source) -> LabelMap:
         """A reference in scored values. Raises FormatError where it is unreadable or holds undeclared ones."""
@@ -55,7 +58,8 @@ def meaning(task: Task | None, merge: Merges, reference_merge: Merges, binary: b
         prediction.append(_merging(merged, None))
         reference.append(_merging(reference_merge or merged, IGNORE if task is not None else ignore))
     labels = prediction[-1].label_table() if prediction else ()
-    return Meaning(tuple(reference), tuple(prediction), labels, IGNORE if labels else ignore)
+    left_out = IGNORE if labels else ignore
+    return Meaning(tuple(reference), tuple(prediction), labels, left_out, wanted(task, left_out))
 
 
 def _read(source: Source, steps: tuple[Task, ...], labels: tuple[Label, ...]) -> LabelMap:

@@ -12,7 +12,7 @@ from typing import Any
 from medseg.core.files import write_json, write_text
 from medseg.core.report import Report
 from medseg.core.version import VERSION
-from medseg.evaluation.report import METRIC_NAMES, case_table
+from medseg.evaluation.report import case_table, definitions, metric_names
 from medseg.evaluation.report_page import PLAIN, Illustrations, report_html
 
 
@@ -33,6 +33,7 @@ def report_json(report: Report) -> dict[str, Any]:
         "medseg": VERSION,
         "scored_on": report.scored_on,
         "summary": _plain(report.summary),
+        "definitions": definitions(report),
         "labels": list(report.labels),
         "cases": case_table(report),
         "problems": dict(report.problems),
@@ -44,11 +45,12 @@ def report_csv(report: Report) -> str:
     """One line per case and label, empty where a figure is undefined."""
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
-    out.writerow(["case", "label", *METRIC_NAMES, "reason", "outcome"])
+    names = metric_names(report)
+    out.writerow(["case", "label", *names, "reason", "outcome"])
     for case in case_table(report):
-        for name, figures in case["labels"].items():
-            values = ["" if figures[metric] is None else _short(figures[metric]) for metric in METRIC_NAMES]
-            out.writerow([case["id"], name, *values, figures["reason"], case.get("outcome", "")])
+        for label, figures in case["labels"].items():
+            values = ["" if figures.get(name) is None else _short(figures[name]) for name in names]
+            out.writerow([case["id"], label, *values, figures["reason"], case.get("outcome", "")])
     return text.getvalue()
 
 

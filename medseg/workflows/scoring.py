@@ -21,7 +21,7 @@ from medseg.data.labels import read_case, read_instances
 from medseg.evaluation.pictures import overlay_picture, training_curves
 from medseg.evaluation.report import build_report
 from medseg.evaluation.report_page import Illustrations, Picture
-from medseg.evaluation.score import CaseScores, score_case
+from medseg.evaluation.score import CaseScores, score_case, wanted
 from medseg.evaluation.slides import Slides, make_slides
 from medseg.evaluation.write import write_report
 from medseg.formats import read_labels, source_of, write_labelmap
@@ -83,7 +83,7 @@ def _score_one(predictor: Predictor, case: Case, task: Task, folder: Path) -> Sc
     scan, reference = read_case(case, task)
     prediction = predictor.predict(scan)
     path = write_labelmap(prediction.written, scan.source, folder / case.id)
-    scores = score_case(case.id, prediction.labelmap, reference, task.label_table())
+    scores = score_case(case.id, prediction.labelmap, reference, task.label_table(), measured=wanted(task))
     outcome = prediction.outcome
     doubt = "" if outcome.status is Status.OK else f"{outcome.status}: {outcome.reason}"
     slides = make_slides(case.id, scan.volume, reference, [prediction.labelmap], task.label_table())

@@ -14,18 +14,21 @@ from medseg.core.volume import LabelMap
 from medseg.evaluation.report import build_report, case_table, representative_cases
 from medseg.evaluation.score import CaseScores, label_score, score_case
 from medseg.evaluation.statistics import bootstrap_interval
+from medseg.metrics.case import LabelMeasurements
 from medseg.metrics.confusion import Counts
+from medseg.metrics.volume import Volumes
 
 
 def _case(name: str, *dice_percent: int) -> CaseScores:
     """A case whose labels have these Dice values in percent; below 0 for absent in both."""
     counts = [Counts(p, 100 - p, 100 - p) if p >= 0 else Counts(0, 0, 0) for p in dice_percent]
-    return CaseScores(name, tuple(label_score(str(n), c, 0.001) for n, c in enumerate(counts)))
+    measured = [LabelMeasurements(c, Volumes(c.predicted / 1000, c.reference / 1000)) for c in counts]
+    return CaseScores(name, tuple(label_score(str(n), one) for n, one in enumerate(measured)))
 
 
 def test_one_case_by_hand(toy_scores: list[CaseScores]) -> None:
     one, two = toy_scores[0].labels
-    assert one.counts == Counts(2, 2, 2)
+    assert one.counts == Counts(2, 2, 2, 26)
     assert (one.dice, one.iou) == (0.5, pytest.approx(1 / 3))
     assert (one.volume_ml, one.reference_volume_ml) == (pytest.approx(0.008), pytest.approx(0.008))
     assert (two.dice, two.iou, two.reason) == (None, None, "absent in both")
@@ -63,7 +66,7 @@ def test_ignored_voxels_leave_both_masks() -> None:
     found = LabelMap(np.array([1, 1, 0, 0], np.uint8).reshape(4, 1, 1), geometry)
     true = LabelMap(np.array([1, 255, 255, 0], np.uint8).reshape(4, 1, 1), geometry)
     score = score_case("x", found, true, [Label("one", 1)])
-    assert score.labels[0].counts == Counts(1, 0, 0)
+    assert score.labels[0].counts == Counts(1, 0, 0, 1)
     assert score.labels[0].volume_ml == pytest.approx(0.001)
 
 

@@ -14,7 +14,7 @@ from medseg.workflows.scoring import Scored, calibration_of
 
 
 def scored(name: str, dice: float | None, evidence: Evidence | None) -> Scored:
-    row = LabelScore("a", Counts(0, 0, 0), dice, dice, 0.0, 0.0)
+    row = LabelScore("a", Counts(0, 0, 0), {"dice": dice, "iou": dice}, 0.0, 0.0)
     return Scored(Case(name, name, ()), CaseScores(name, (row,)), Path(f"{name}.nii.gz"), evidence)
 
 
