@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from medseg.core.errors import PlanError
 from medseg.core.geometry import Shape, Triple
+from medseg.core.machine import Machine
 from medseg.core.plan import (
     AugmentSpec,
     ChannelStats,
@@ -42,28 +43,6 @@ _PUBLISHED: dict[str, tuple[tuple[int, ...], Literal["none", "batch"]]] = {
 _ANISOTROPY = 3.0  # nnU-Net's threshold for treating an axis apart
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What the network may cost.
-
-    patch_voxels: of one sample; volume_voxels: of the median case at the planned spacing;
-    features: of the first stage and of the widest; batch: samples a step.
-    """
-
-    name: str
-    patch_voxels: int
-    volume_voxels: int
-    features: tuple[int, int]
-    batch: int
-
-
-def machine(device: Literal["cpu", "cuda"], ndim: int) -> Machine:
-    """The budget of a laptop's processor or of one GPU, for 2D or 3D networks."""
-    if device == "cpu":
-        return Machine("cpu", 2**16, 2**22, (16, 256), 4) if ndim == 2 else Machine("cpu", 2**17, 2**20, (16, 192), 2)
-    return Machine("gpu", 2**18, 2**24, (32, 512), 12) if ndim == 2 else Machine("gpu", 2**21, 2**26, (32, 320), 2)
-
-
 def plan(fingerprint: Fingerprint, task: Task, budget: Machine, changes: Mapping[str, Any] | None = None) -> Plan:
     """The plan for this data, this task and this machine; `changes` override keys of the result.
 
@@ -78,7 +57,9 @@ def plan(fingerprint: Fingerprint, task: Task, budget: Machine, changes: Mapping
     network, patch = _network({**task.plan, **(changes or {})}, fingerprint, task, (shape, spacing), budget)
     reasons["patch"] = f"the median case is {shape} voxels at this spacing; {budget.name} budget {budget.patch_voxels}"
     reasons["network"] = _why(network)
+    reasons["preset"] = f"{budget.preset}: what a training of this length on this {budget.name} has time for"
     batch = _batch(patch, budget, fingerprint.n_cases)
+    augment = _augment(task, spacing, reasons)
     planned = Plan(
         task=task.name,
         ndim=ndim,
@@ -87,12 +68,13 @@ def plan(fingerprint: Fingerprint, task: Task, budget: Machine, changes: Mapping
         patch=patch,
         batch=batch,
         network=network,
-        augment=_augment(task, spacing, reasons),
-        schedule=_schedule(ndim, reasons),
+        augment=augment,
+        schedule=_schedule(task, reasons),
         window=WindowSpec(
             batch=1 if ndim == 3 else 4,
             skip_below=_skip_below(normalization, reasons),
             mirror=network.name in _PUBLISHED,
+            flips=budget.flips and bool(augment.flips),
         ),
         instances=InstanceSpec() if task.instances else None,
         reasons=reasons,
@@ -125,8 +107,17 @@ def validated(planned: Plan, task: Task) -> Plan:
         raise PlanError(f"patch: a 2D network takes patches one voxel thick, not {planned.patch}")
     if not 0 <= planned.window.overlap < 1:
         raise PlanError(f"window.overlap must be at least 0 and below 1, not {planned.window.overlap}")
+    _check_schedule(planned)
     _check_divisible(planned)
     return planned
+
+
+def _check_schedule(planned: Plan) -> None:
+    schedule, last = planned.schedule, planned.network.out_channels - 1
+    if schedule.accumulate < 1 or schedule.epoch_steps < 1:
+        raise PlanError("schedule.accumulate and schedule.epoch_steps must be at least 1")
+    if any(not region or not set(region) <= set(range(1, last + 1)) for region in schedule.regions):
+        raise PlanError(f"schedule.regions: each is a list of label values, which are 1..{last}")
 
 
 def _check_divisible(planned: Plan) -> None:
@@ -224,6 +215,8 @@ def _network(
         features=tuple(min(budget.features[0] * 2**stage, budget.features[1]) for stage in range(len(strides))),
         strides=strides,
         kernels=kernels,
+        residual=budget.residual,
+        deep_supervision=budget.deep_supervision,
     )
     if name == "unet":
         return spec, patch
@@ -233,7 +226,9 @@ def _network(
         patch = _wished_patch(wishes) or patch
         batch = _wished_number(wishes, "batch") or _batch(patch, budget, fingerprint.n_cases)
         stride = _wished_number(wishes, "network.output_stride")
-        return planned(replace(spec, name=name), patch[:ndim], case[1][:ndim], batch, stride), patch
+        spec = planned(replace(spec, name=name), patch[:ndim], case[1][:ndim], batch, stride)
+        i, j, k = patch if _wished_patch(wishes) else [*fit_patch(spec, patch[:ndim]), 1][:3]
+        return spec, (i, j, k)
     features, norm = _PUBLISHED[name]
     stages = len(features)
     spec = replace(
@@ -322,11 +317,15 @@ def _batch(patch: Shape, budget: Machine, n_cases: int) -> int:
     return int(max(2, min(room, 4 * budget.batch, max(2, n_cases))))
 
 
-def _schedule(ndim: int, reasons: dict[str, str]) -> Schedule:
-    if ndim == 3:
-        return Schedule(ema=0.99)
+def _schedule(task: Task, reasons: dict[str, str]) -> Schedule:
+    regions = task.region_values()
+    if regions:
+        reasons["schedule.regions"] = f"the loss has the Dice of {', '.join(regions)} too, as the task asks for"
+    schedule = Schedule(ema=0.99, regions=tuple(regions.values()))
+    if task.dimensions == 3:
+        return schedule
     reasons["schedule.dice"] = "patches of pictures hold much or little foreground; each counts alike in the Dice loss"
-    return Schedule(ema=0.99, dice="sample")
+    return replace(schedule, dice="sample")
 
 
 # ---- augmentation ---------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from medseg.core.plan import ChannelStats, Fingerprint, to_plain
 from medseg.core.quality import Calibration, Evidence, HeldOut
 from medseg.core.task import parse_task
 from medseg.nets import build
-from medseg.planning import machine, plan
+from medseg.core.machine import machine
+from medseg.planning import plan
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg.core.errors import PlanError
+from medseg.core.errors import PlanError, UsageError
+from medseg.core.machine import PRESETS, machine, preset_for
 from medseg.core.plan import ChannelStats, Fingerprint, Plan, plan_from_plain, to_plain
 from medseg.core.task import Task, parse_task
-from medseg.planning import machine, plan
+from medseg.planning import plan
 
 
 def _task(modality: str = "CT", dimensions: int = 3, **extra: Any) -> Task:
@@ -80,6 +81,15 @@ def test_cells_are_inverted_now_and_then_as_microscopes_show_them_bright_or_dark
         assert ("inverted" in planned.reasons["augment"]) == bool(expected)
 
 
+def test_regions_of_the_task_reach_the_loss() -> None:
+    task = _task(regions={"both": ["right", "left"]})
+    planned = _plan((35, 50, 36), (1, 1, 1), task)
+    assert planned.schedule.regions == ((1, 2),) and "both" in planned.reasons["schedule.regions"]
+    assert plan_from_plain(to_plain(planned)) == planned
+    with pytest.raises(PlanError, match=r"schedule\.regions: each is a list of label values, which are 1\.\.2"):
+        plan(_prints((35, 50, 36), (1, 1, 1)), task, machine("cpu", 3), {"schedule.regions": "[[1, 3]]"})
+
+
 def test_the_plan_survives_json() -> None:
     planned = _plan((96, 96, 64), (3.5, 3.5, 5))
     assert plan_from_plain(to_plain(planned)) == planned
@@ -121,3 +131,15 @@ def test_any_data_gets_a_plan_that_holds_together(
         target >= 0.99 * given for target, given in zip(planned.spacing, spacing, strict=True) if dimensions == 2
     )
     assert plan_from_plain(to_plain(planned)) == planned
+
+
+def test_a_longer_training_gets_a_larger_network_and_says_so() -> None:
+    prints = _prints((40, 52, 38), (1, 1, 1))
+    plans = [plan(prints, _task("MR"), machine("cpu", 3, preset)) for preset in PRESETS]
+    assert [planned.network.features[0] for planned in plans] == [16, 24, 32]
+    assert [planned.network.residual for planned in plans] == [False, False, True]
+    assert [planned.network.deep_supervision for planned in plans] == [False, True, True]
+    assert all(planned.reasons["preset"].startswith(name) for name, planned in zip(PRESETS, plans, strict=True))
+    assert [preset_for("cpu", seconds) for seconds in (None, 600, 7200, 30000)] == ["fast", "fast", "balanced", "best"]
+    with pytest.raises(UsageError, match="huge"):
+        machine("cpu", 3, "huge")  # type: ignore[arg-type]  # what a user may type

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from medseg.core.errors import UsageError
+from medseg.core.machine import Preset as PresetName
 
 DEBUG = "medseg.debug"
 
@@ -40,6 +41,10 @@ Task = Annotated[
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the plan, e.g. schedule.learning_rate=0.002."),
+]
+Preset = Annotated[
+    PresetName | None,
+    typer.Option("--preset", help="How large a network to take (default: what the time budget suits)."),
 ]
 Images = Annotated[
     list[str] | None,

@@ -16,6 +16,7 @@ from medseg.cli.options import (
     Json,
     Labels,
     Map,
+    Preset,
     Seed,
     Set,
     SkipBroken,
@@ -49,8 +50,12 @@ def train(
         str | None, typer.Option("--time-budget", metavar="TIME", help="Fit the schedule into this: 90s, 10m, 1h30m.")
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Optimiser steps of the schedule.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", metavar="N", help="Steps, counted in epochs (of 25, where not planned).")
+    ] = None,
     seed: Seed = None,
     device: Device = "auto",
+    preset: Preset = None,
     set_: Set = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with RUN where it was stopped; its task and options are kept.")
@@ -61,6 +66,14 @@ def train(
     elastic_engine: Annotated[
         str | None,
         typer.Option("--elastic-engine", metavar="NAME", help="Elastic deformation by torch or elasticdeform."),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", metavar="FILE", help="Start from these weights, as far as they fit the network."),
+    ] = None,
+    finetune: Annotated[
+        Path | None,
+        typer.Option("--finetune", metavar="MODEL", help="Start from another task's run or bundle, with its network."),
     ] = None,
     images: Images = None,
     labels: Labels = None,
@@ -98,12 +111,16 @@ def train(
         fold=fold,
         time_budget=seconds,
         steps=steps,
+        epochs=epochs,
         seed=seed,
         device=device,
         overrides=changes,
+        preset=preset,
         resume=resume,
         replay=replay,
         elastic_engine=elastic_engine,
+        weights=weights,
+        finetune=finetune,
         images=tuple(images or ()),
         labels=labels,
         group=group,

@@ -54,12 +54,13 @@ def augment(
     The plan is made from the cases that are shown. Volumes are shown in the axial slice with most
     foreground. Returns the picture's path. Raises TaskError, DataError, PlanError or UsageError.
     """
+    from medseg.core.machine import machine
     from medseg.data.cache import prepare_cases
     from medseg.data.fingerprint import fingerprint
     from medseg.data.layouts import find_cases
     from medseg.data.shipped import data_root
     from medseg.evaluation.pictures import sample_grid
-    from medseg.planning import machine, plan
+    from medseg.planning import plan
     from medseg.workflows.prepare import PrepareOptions, resolve_task
 
     options = options or AugmentOptions()

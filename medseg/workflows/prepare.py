@@ -11,12 +11,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from medseg.core.case import Case, Severity, Source
 from medseg.core.errors import UsageError
 from medseg.core.events import Listener, Message, silent
 from medseg.core.files import write_json
 from medseg.core.identifiers import Identifiers
+from medseg.core.machine import Preset, machine, preset_for
 from medseg.core.plan import Fingerprint, Plan, fingerprint_from_plain, override, plan_from_plain, to_plain
 from medseg.core.task import Task, parse_task
 from medseg.data.cache import PreparedCase, prepare_cases
@@ -26,7 +28,7 @@ from medseg.data.fingerprint import fingerprint
 from medseg.data.layouts import Overrides, apply_overrides, find_cases
 from medseg.data.shipped import data_root, find_task
 from medseg.data.splits import Split, make_split, read_split
-from medseg.planning import machine, plan, validated
+from medseg.planning import plan, validated
 
 RUN, SPLIT, FINGERPRINT, PLAN, CACHE = "run.json", "split.json", "fingerprint.json", "plan.json", "cache"
 
@@ -37,7 +39,8 @@ class PrepareOptions:
 
     split: JSON file with train, validation and test lists of case ids; fold: which fold validates;
     seed: of the folds; device: auto, cpu or cuda (the plan's budget follows it); overrides: dotted
-    plan keys; images, labels, group: layout patterns; map: label name -> values in the user's
+    plan keys; preset: fast, balanced or best (None: what suits the time budget); images, labels, group:
+    layout patterns; map: label name -> values in the user's
     files; undeclared: what values that no label names mean (refuse, background, ignore);
     skip_broken: leave broken cases out instead of refusing.
     """
@@ -47,6 +50,7 @@ class PrepareOptions:
     seed: int | None = None
     device: str = "auto"
     overrides: Mapping[str, str] = field(default_factory=dict)
+    preset: Preset | None = None
     images: tuple[str, ...] = ()
     labels: str | None = None
     group: str | None = None
@@ -203,13 +207,24 @@ def _fingerprint(folder: Path, cases: Sequence[Case], task: Task, listener: List
 
 def _plan(folder: Path, prints: Fingerprint, task: Task, options: PrepareOptions) -> Plan:
     from medseg.inference import resolve_device
+    from medseg.training.losses import loss_terms
 
     path = folder / PLAN
     if path.exists():
         kept = plan_from_plain(json.loads(path.read_text(encoding="utf-8")), str(path))
         planned = validated(override(kept, options.overrides), task)
     else:
-        budget = machine("cuda" if resolve_device(options.device).type == "cuda" else "cpu", task.dimensions)
-        planned = plan(prints, task, budget, options.overrides)
+        device: Literal["cuda", "cpu"] = "cuda" if resolve_device(options.device).type == "cuda" else "cpu"
+        preset = options.preset or preset_for(device, _seconds(options))
+        planned = plan(prints, task, machine(device, task.dimensions, preset), options.overrides)
+    loss_terms(planned.schedule)  # refuses a loss that does not exist before anything is preprocessed
     write_json(path, to_plain(planned))
     return planned
+
+
+def _seconds(options: PrepareOptions) -> float | None:
+    """The time budget among the plan's overrides; what is no number there is refused later, by its key."""
+    try:
+        return float(options.overrides["schedule.time_budget"])
+    except (KeyError, ValueError):
+        return None

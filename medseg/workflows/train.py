@@ -14,7 +14,7 @@ from medseg.core.errors import UsageError
 from medseg.core.events import Listener, Message, silent
 from medseg.core.files import write_json
 from medseg.core.labels import mirrored_values
-from medseg.core.plan import Plan
+from medseg.core.plan import Plan, Schedule
 from medseg.core.report import Report, Row
 from medseg.core.task import Task
 from medseg.core.version import VERSION
@@ -33,6 +33,7 @@ from medseg.workflows.prepare import (
 )
 from medseg.workflows.prepare import prepare as prepare_cases
 from medseg.workflows.separating import SECONDS, fit_instances
+from medseg.workflows.starting import checked, provenance, repeated, start_from, take_over
 
 if TYPE_CHECKING:
     from medseg.training.fit import Fitted
@@ -49,15 +50,20 @@ class TrainOptions(PrepareOptions):
     """What may be asked of a training beyond task and data (and beyond `PrepareOptions`).
 
     time_budget: seconds for everything, report included; steps: optimiser steps (with a time budget
-    the one that ends first decides); resume: go on with the run folder; replay: a run whose
-    progress is repeated step by step; elastic_engine: torch or elasticdeform.
+    the one that ends first decides); epochs: steps, counted in the plan's epochs; resume: go on with
+    the run folder; replay: a run whose progress is repeated step by step; elastic_engine: torch or
+    elasticdeform; weights: a file of weights to start from, as far as they fit (`medseg.nets.weights`);
+    finetune: a bundle or run whose weights and network are the start.
     """
 
     time_budget: float | None = None
     steps: int | None = None
+    epochs: int | None = None
     resume: bool = False
     replay: Path | None = None
     elastic_engine: str | None = None
+    weights: Path | None = None
+    finetune: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,10 +157,10 @@ def _prepare(
         if output is None:
             raise UsageError("resume needs the run folder it goes on with")
         kept = _kept_options(Path(output), options)
-        return prepare_run(Path(output), kept, listener), kept
+        return take_over(prepare_run(Path(output), kept, listener), kept, listener), kept
     if options.replay is not None:
+        options = repeated(options.replay, options)
         return _prepare_replay(output, options, listener), options
-    options = _with_plan_keys(options)
     if task is None:
         if output is None or not (Path(output) / RUN).exists():
             raise UsageError("say which task to train: a name that `medseg tasks` lists, or a task file")
@@ -164,8 +170,10 @@ def _prepare(
     if output is not None and (Path(output) / "checkpoint.safetensors").exists():
         raise UsageError(f"{output}: holds a run that was stopped; go on with --resume or choose another --output")
     wanted = resolve_task(task, options)
+    options = checked(_with_plan_keys(_in_steps(wanted, options)))
     defaults = _default_budget(wanted, data, options)
-    return prepare_cases(wanted, data_root(wanted, data), output, defaults, listener), defaults
+    preparation = prepare_cases(wanted, data_root(wanted, data), output, defaults, listener)
+    return take_over(preparation, defaults, listener), defaults
 
 
 def _prepare_replay(output: Path | str | None, options: TrainOptions, listener: Listener) -> Preparation:
@@ -195,6 +203,20 @@ def _with_plan_keys(options: TrainOptions) -> TrainOptions:
     }
     given = {key: str(value) for key, value in named.items() if value is not None}
     return replace(options, overrides={**given, **options.overrides})
+
+
+def _in_steps(task: Task, options: TrainOptions) -> TrainOptions:
+    """Options with epochs as the steps they are made of."""
+    if options.epochs is None:
+        return options
+    if options.steps is not None:
+        raise UsageError("--epochs and --steps say the same thing: give one")
+    key = "schedule.epoch_steps"
+    length = options.overrides.get(key, task.plan.get(key, Schedule().epoch_steps))
+    try:
+        return replace(options, epochs=None, steps=options.epochs * int(length))
+    except ValueError as error:
+        raise UsageError(f"{key} must be a whole number, not {length!r}") from error
 
 
 def _default_budget(task: Task, data: Path | str | None, options: TrainOptions) -> TrainOptions:
@@ -260,6 +282,7 @@ def _fit(preparation: Preparation, options: TrainOptions, clock: Clock, listener
     frequencies = class_frequencies(batches.labels, plan.network.out_channels) if rule != "none" else []
     torch.manual_seed(plan.schedule.seed)  # the network's initial weights
     network = build(plan.network)
+    start_from(preparation, network, listener)
     limit = None if clock.seconds is None else _WATCH_SHARE * clock.seconds
     watched = split.validation if team.leads else ()
     watcher = Watcher([preparation.prepared[name] for name in watched], batches, kind, limit)
@@ -284,14 +307,15 @@ def _fit(preparation: Preparation, options: TrainOptions, clock: Clock, listener
 
 def _save_bundle(preparation: Preparation, fitted: Fitted, device: str, listener: Listener) -> Bundle:
     split = preparation.split
-    provenance = {
+    facts = {
         "medseg": VERSION,
         "data_hash": preparation.data_hash,
         "train": list(split.train),
         "validation": list(split.validation),
         "steps": fitted.steps,
+        **provenance(preparation),
     }
-    bundle = Bundle(preparation.task, preparation.plan, preparation.fingerprint, fitted.state, provenance)
+    bundle = Bundle(preparation.task, preparation.plan, preparation.fingerprint, fitted.state, facts)
     return fit_instances(preparation, bundle, device, listener).save(preparation.folder / "bundle")
 
 

@@ -17,7 +17,8 @@ from medseg.core.task import parse_task
 from medseg.core.volume import Volume
 from medseg.inference import Predictor
 from medseg.nets import build
-from medseg.planning import machine, plan
+from medseg.core.machine import machine
+from medseg.planning import plan
 
 SHAPE = (20, 18, 12)
 

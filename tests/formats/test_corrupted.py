@@ -22,7 +22,8 @@ from medseg.core.task import parse_task
 from medseg.data.codes import CODES
 from medseg.formats.quiet import quiet
 from medseg.nets import build
-from medseg.planning import machine, plan
+from medseg.core.machine import machine
+from medseg.planning import plan
 from tests.formats import corrupted_worker
 from tests.formats.mutations import SHAPE, Damaged, damaged_copies, write_bases
 

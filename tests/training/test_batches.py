@@ -8,10 +8,11 @@ import torch
 
 from medseg.core.geometry import Geometry
 from medseg.core.labels import IGNORE, mirrored_values
-from medseg.core.plan import ChannelStats, Fingerprint, Plan, override
+from medseg.core.plan import ChannelStats, Fingerprint, Plan, Schedule, override
 from medseg.core.task import parse_task
 from medseg.data.cache import PreparedCase
-from medseg.planning import machine, plan
+from medseg.core.machine import machine
+from medseg.planning import plan
 from medseg.preprocess import trace_of
 from medseg.training.batches import Batch, Batches, make_batches
 from medseg.training.losses import batch_loss, deep_supervised, make_loss
@@ -93,7 +94,7 @@ def test_the_loss_of_a_mixed_up_batch_is_that_of_both_answers(planned: Plan) -> 
     batch = batches(planned, augment__mixup_probability=1.0)(0)
     assert batch.second is not None
     logits = torch.randn(3, 3, 8, 8, 6, generator=torch.Generator().manual_seed(0))
-    loss, share = make_loss(planned.schedule), batch.second.share
+    loss, share = make_loss(Schedule(loss="cross_entropy")), batch.second.share
     own, other = (deep_supervised(loss, [logits], targets) for targets in (batch.targets, batch.second.targets))
     torch.testing.assert_close(batch_loss(loss, logits, batch), (1 - share) * own + share * other)
     assert batch_loss(loss, [logits], Batch(batch.images, batch.targets)) == own

@@ -12,7 +12,8 @@ from medseg.core.plan import ChannelStats, Fingerprint
 from medseg.core.task import parse_task
 from medseg.data.cache import PreparedCase
 from medseg.nets import build
-from medseg.planning import machine, plan
+from medseg.core.machine import machine
+from medseg.planning import plan
 from medseg.preprocess import trace_of
 from medseg.training.batches import make_batches
 from medseg.training.watch import Watcher

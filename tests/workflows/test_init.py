@@ -17,7 +17,8 @@ from medseg.data.fingerprint import fingerprint
 from medseg.data.guess import guess_group, guess_patterns
 from medseg.data.layouts import find_cases
 from medseg.formats import write_volume
-from medseg.planning import machine, plan
+from medseg.core.machine import machine
+from medseg.planning import plan
 from medseg.workflows.init import init
 
 
