@@ -91,6 +91,15 @@ def test_init_writes_a_task_that_prepare_takes(cli: Run, dots: Path, tmp_path: P
     assert (tmp_path / "run/plan.json").is_file()
 
 
+def test_a_loss_that_does_not_exist_is_refused_before_anything_is_preprocessed(
+    cli: Run, dots: Path, tmp_path: Path
+) -> None:
+    where = ("--task", str(dots / "task.yaml"), "--data", str(dots), "-o", str(tmp_path / "run"))
+    result = cli("prepare", *where, "--set", "schedule.loss=lovasz")
+    assert result.returncode == 1 and "schedule.loss: there is no loss 'lovasz'; there are dice_ce," in result.stderr
+    assert not (tmp_path / "run/cache").exists()
+
+
 def test_evaluate_prints_the_report_it_writes(cli: Run, dots: Path, tmp_path: Path) -> None:
     labels = str(dots / "labels")
     result = cli("evaluate", labels, labels, "-o", str(tmp_path), "--task", str(dots / "task.yaml"), "--json")

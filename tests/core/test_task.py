@@ -22,6 +22,11 @@ def test_short_and_long_forms_of_labels():
     assert only.color != (0, 0, 0)
 
 
+def test_regions_are_values_of_labels():
+    task = make(labels={"organ": {"value": 2}, "tumour": {"value": 1}}, regions={"whole": ["organ", "tumour"]})
+    assert task.region_values() == {"whole": (1, 2)} and make().region_values() == {}
+
+
 def test_codes_become_core_codes():
     spec = {"value": 1, "type": {"value": "39607008", "meaning": "Lung"}}
     code = make(labels={"lung": spec}).label_table()[0].type
@@ -52,6 +57,10 @@ def test_codes_become_core_codes():
         ({"split": {"folds": 1}}, "split.folds"),
         ({"time_budget": "soon"}, "is not a duration"),
         ({"channels": []}, "channels"),
+        ({"labels": {"a": 1, "b": 2}, "regions": {"a": ["a", "b"]}}, "'a' is a label already"),
+        ({"labels": {"a": 1, "b": 2}, "regions": {"ab": ["a", "c"]}}, r"\['c'\] of 'ab' are no labels"),
+        ({"labels": {"a": 1, "b": 2}, "regions": {"ab": ["a", "a"]}}, "'ab' names a label twice"),
+        ({"labels": {"a": 1, "b": 2}, "regions": {"ab": ["a"]}}, "regions.ab"),
     ],
 )
 def test_what_is_wrong_is_named_with_file_and_key(changes, sentence):
