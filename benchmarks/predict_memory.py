@@ -1,12 +1,17 @@
 """Peak memory of predicting one large CT, from reading its NIfTI to the label map, for 2, 20 and 100 labels.
 
     python benchmarks/predict_memory.py [--classes 2 20 100] [--shape 512 512 400] [--plan-spacing 3]
+    python benchmarks/predict_memory.py --outputs nifti,seg,rtstruct,sr,preview [--seg-type LABELMAP]
 
 Networks are untrained (what is measured does not depend on the weights), the scan is generated. Every
 prediction runs in a process of its own that loads the model, reads the scan and predicts it. Printed are
 its peak resident size, the part of it beyond the loaded process, what `predicted_peak` says of that part,
 and the seconds. Fails where a peak reaches 4 GB, a prediction is wrong by more than a quarter, or the
 peaks of the several numbers of labels lie more than a tenth apart.
+
+With --outputs the scan is a DICOM series, and what is named is written, too, in the same process. The labels of an
+untrained network are dust, which no outline can follow; so what is written is a body of as many balls as there are
+labels, put in the place of what was predicted.
 """
 
 from __future__ import annotations
@@ -18,13 +23,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from medseg.bundle import Bundle
+    from medseg.core.case import Prediction
+    from medseg.core.volume import LabelMap
 
 LIMIT_GB = 4.0
 APART = 0.10
@@ -32,6 +41,7 @@ WRONG = 0.25
 COLUMNS = (
     "labels", "scan", "plan spacing mm", "prepared", "windows of", "peak GB", "beyond loading GB", "predicted GB", "s"
 )  # fmt: skip
+OF_OUTPUTS = ("peak GB before writing", "writing s", "written MB")
 
 
 def main() -> int:
@@ -42,8 +52,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         scan = Path(folder) / "phantom.nii"
         write_phantom(scan, tuple(arguments.shape), tuple(arguments.spacing))
+        if arguments.outputs:
+            scan = _as_series(scan, Path(folder) / "series")
         rows = [_in_a_process(scan, count) for count in arguments.classes]
-    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
+    columns = (*COLUMNS, *OF_OUTPUTS) if arguments.outputs else COLUMNS
+    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
     for row in rows:
         print("| " + " | ".join(str(value) for value in row.values()) + " |")
     return _verdict(rows)
@@ -51,7 +64,9 @@ def main() -> int:
 
 def _verdict(rows: list[dict[str, Any]]) -> int:
     peaks = [row["peak"] for row in rows]
-    wrong = [row for row in rows if not 1 - WRONG <= row["predicted"] / row["beyond"] <= 1 + WRONG]
+    wrong = [
+        row for row in rows if "writing s" not in row and not 1 - WRONG <= row["predicted"] / row["beyond"] <= 1 + WRONG
+    ]
     apart = (max(peaks) - min(peaks)) / min(peaks)
     print(f"\npeaks lie {apart:.1%} apart; the highest is {max(peaks):.2f} GB; {len(wrong)} predicted wrongly")
     return int(apart > APART or max(peaks) >= LIMIT_GB or bool(wrong))
@@ -76,9 +91,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     predictor = Predictor(bundle, "cpu")
     loaded = _peak_gb()
     started = time.monotonic()
-    scan = formats.read(formats.source_of(arguments.scan))
-    found = predictor.predict(scan).labelmap
+    (source,) = formats.discover(arguments.scan, arguments.scan.with_name("unpacked"))
+    prediction = predictor.predict(formats.read(source))
+    found = prediction.labelmap
+    scan = prediction.scan
     seconds = time.monotonic() - started
+    told = {}
+    if arguments.outputs:
+        told = {"peak before": round(_peak_gb(), 2), **_write(prediction, arguments)}
     peak, geometry = _peak_gb(), scan.volume.geometry
     return {
         "labels": count,
@@ -90,7 +110,52 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "beyond": round(peak - loaded, 2),
         "predicted": round(predicted_peak(geometry, bundle) / 1e9, 2),
         "seconds": round(seconds, 1),
+        **told,
     }
+
+
+def _write(prediction: Prediction, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write outputs of a prediction whose labels are balls; seconds and megabytes of it."""
+    from medseg.batch.outputs import Wanted, targets_of, write_outputs
+
+    shown = replace(prediction, labelmap=replace(prediction.labelmap, array=balls(prediction.labelmap)))
+    kinds = frozenset(arguments.outputs.split(","))
+    source = prediction.scan.source
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        targets = targets_of([source], Path(folder))[source.name]
+        written = write_outputs(shown, targets, Wanted(kinds, {"task": "b"}, seg_type=arguments.seg_type))
+        size = sum(output.path.stat().st_size for output in written.outputs)
+    for finding in written.findings:
+        print(finding.message, file=sys.stderr)
+    return {"writing s": round(time.monotonic() - started, 1), "written MB": round(size / 1e6)}
+
+
+def balls(labelmap: LabelMap) -> NDArray[np.uint8]:
+    """As many balls as there are labels, in a lattice that fills the grid; values as the labels have them."""
+    array = np.zeros(labelmap.array.shape, dtype=np.uint8, order="F")
+    values = [label.value for label in labelmap.labels]
+    edge = int(np.ceil(len(values) ** (1 / 3)))
+    cell = [n / edge for n in array.shape]
+    for place, value in enumerate(values):
+        middle = [(n + 0.5) * size for n, size in zip(np.unravel_index(place, (edge,) * 3), cell, strict=True)]
+        box = tuple(slice(int(m - size / 2), int(m + size / 2)) for m, size in zip(middle, cell, strict=True))
+        far: list[NDArray[np.float64]] = [
+            ((np.arange(b.start, b.stop) - m) / (0.45 * size)) ** 2
+            for b, m, size in zip(box, middle, cell, strict=True)
+        ]
+        array[box][far[0][:, None, None] + far[1][:, None] + far[2] < 1] = value
+    return array
+
+
+def _as_series(path: Path, folder: Path) -> Path:
+    """The NIfTI as a DICOM series, which takes its place."""
+    from medseg import formats
+    from medseg.formats.dicom_write import write_series
+
+    write_series(formats.read(formats.source_of(path)).volume, folder)
+    path.unlink()
+    return folder
 
 
 def write_phantom(path: Path, shape: tuple[int, ...], spacing: tuple[float, ...]) -> None:
@@ -147,6 +212,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--plan-spacing", type=float, default=3.0, help="of the network, mm")
     parser.add_argument("--patch", type=int, default=64, help="edge of a window, voxels")
     parser.add_argument("--features", type=int, default=16, help="of the network's first stage")
+    parser.add_argument("--outputs", help="what is written, too, of nifti,seg,rtstruct,sr,sc,preview")
+    parser.add_argument("--seg-type", choices=("BINARY", "LABELMAP"), default="BINARY", help="of the DICOM SEG")
     parser.add_argument("--scan", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 

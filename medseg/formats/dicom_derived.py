@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,8 @@ def require_space(derived: Derived) -> None:
 
 def save(dataset: Dataset, path: Path, derived: Derived) -> None:
     """Write an object atomically. Raises FormatError where a value of its source cannot be encoded."""
+    if "PixelData" in dataset:
+        dataset.PixelData = BytesIO(dataset.PixelData)  # copied straight into the file, not via two others
     with quiet(), atomic(path) as temporary:
         try:
             dataset.save_as(temporary, enforce_file_format=True)

@@ -33,6 +33,7 @@ from medseg.formats.dicom_derived import (
 from medseg.formats.quiet import quiet
 
 _SERIES_NUMBER = 300
+_PART = 2**20  # bytes whose bits are counted together: those of all frames would be a volume more
 
 Kind = Literal["BINARY", "LABELMAP"]
 
@@ -80,7 +81,8 @@ def _require_all_voxels(made: Dataset, derived: Derived, kind: Kind) -> None:
     if len(made.PixelData) > length:  # highdicom 0.28 fills up to an even length with the character 0, which is no zero
         made.PixelData = made.PixelData[:length] + b"\0"
     stored = np.frombuffer(made.PixelData, np.uint16 if made.BitsAllocated == 16 else np.uint8)
-    held = int(np.bitwise_count(stored).sum(dtype=np.int64)) if kind == "BINARY" else int(np.count_nonzero(stored))
+    parts = np.array_split(stored, -(-len(stored) // _PART))
+    held = sum(int(np.bitwise_count(p).sum(dtype=np.int64) if kind == "BINARY" else np.count_nonzero(p)) for p in parts)
     wanted = int(np.count_nonzero(derived.numbers))
     if held != wanted:
         raise FormatError(derived.source.path, f"its segmentation came out with {held} of {wanted} voxels", "no-seg")
