@@ -78,7 +78,8 @@ def range_test(trial: Trial, limit: Limit) -> RangeTest:
     rates: list[float] = []
     losses: list[float] = []
     average, lowest = 0.0, math.inf
-    while (progress := _progress(limit, len(rates), started)) < 1.0:
+    begun = time.monotonic()  # what was set up above, the training will need again
+    while (progress := _progress(limit, len(rates), begun)) < 1.0:
         rate = base / _BELOW * (_BELOW * _ABOVE) ** progress
         for group in optimizer.param_groups:
             group["lr"] = rate

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 ASKED, RESULT, RANGE_TEST, RUN_FOLDER = "asked.json", "result.json", "range_test.json", "run"
 METRICS = ("dice", "iou", "hd95")  # per case, the mean over its labels
 _RANGE_SHARE = 0.1  # of the budget goes into finding the learning rate
+_LEAST_SHARE = 0.3  # of the budget must be left for the training itself
 _TIMED = 5  # scans whose prediction is timed, after a first one that is not
 _TIMED_SECONDS, _TIMED_SHARE = 10.0, 0.05  # at most, in all and of a training's time
 
@@ -204,7 +205,7 @@ class Trainer:
 
         setup, effort = self.setup, self.setup.effort
         if (run / CHECKPOINT).exists():
-            train(output=run, options=TrainOptions(resume=True, device=setup.device))
+            train(output=run, options=TrainOptions(resume=True, device=setup.device, checked=True))
             return
         shutil.rmtree(run, ignore_errors=True)
         started = time.monotonic()
@@ -213,7 +214,11 @@ class Trainer:
         # Held-out cases are looked at once, at the end: nothing could be chosen by them.
         overrides = {**cell.plan, "schedule.validations": "0", "schedule.seed": str(cell.seed)}
         steps = self._find_rate(run, split, overrides, started)
-        spent = time.monotonic() - started
+        left = None if effort.seconds is None else effort.seconds - (time.monotonic() - started)
+        if left is not None and left < _LEAST_SHARE * (effort.seconds or 0.0):
+            raise UsageError(
+                f"of {effort.words()} only {max(left, 0):.0f} s are left after preparing the cases: give more time"
+            )
         train(
             setup.task,
             setup.data,
@@ -224,7 +229,8 @@ class Trainer:
                 device=setup.device,
                 overrides=overrides,
                 skip_broken=setup.skip_broken,
-                time_budget=None if effort.seconds is None else max(effort.seconds - spent, 0.2 * effort.seconds),
+                checked=True,
+                time_budget=left,
                 steps=None if effort.steps is None else max(1, effort.steps - steps),
             ),
         )
@@ -242,6 +248,7 @@ class Trainer:
             device=setup.device,
             overrides={**overrides, f"schedule.{key}": str(value)},
             skip_broken=setup.skip_broken,
+            checked=True,
         )
         preparation = prepare(setup.task, setup.data, run, options)
         kept = preparation.plan.schedule.learning_rate

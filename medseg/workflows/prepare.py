@@ -42,7 +42,8 @@ class PrepareOptions:
     plan keys; preset: fast, balanced or best (None: what suits the time budget); images, labels, group:
     layout patterns; map: label name -> values in the user's
     files; undeclared: what values that no label names mean (refuse, background, ignore);
-    skip_broken: leave broken cases out instead of refusing.
+    skip_broken: leave broken cases out instead of refusing; checked: the files of the cases were checked
+    before, and are not read for that again.
     """
 
     split: Path | None = None
@@ -57,6 +58,7 @@ class PrepareOptions:
     map: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     undeclared: str | None = None
     skip_broken: bool = False
+    checked: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,7 +164,7 @@ def usable_cases(task: Task, root: Path, options: PrepareOptions, listener: List
     """The labelled cases below `root` by id, every problem told. Raises DataError where one cannot be used."""
     dataset = find_cases(task, root)
     secret = Identifiers.among(_sources(dataset.cases))
-    found = [*dataset.problems, *check_cases(dataset.cases, task, listener)]
+    found = [*dataset.problems, *([] if options.checked else check_cases(dataset.cases, task, listener))]
     problems = [replace(problem, message=secret.mask(problem.message)) for problem in found]
     errors = [problem for problem in problems if problem.severity is Severity.ERROR]
     if errors and not options.skip_broken:

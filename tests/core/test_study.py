@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +17,16 @@ from medseg.data.shipped import find_study, find_task, pipelines
 from medseg.nets import NETWORKS
 
 RAW: dict[str, Any] = {"name": "few", "task": "cells_2d", "models": ["unet"], "cases": [2, 4, 8], "time": "1m"}
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "studies.md").read_text("utf-8")
+
+
+def test_the_pages_study_loads_and_explains_every_key() -> None:
+    block = next(text for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
+    example = parse_study(yaml.safe_load(block), "docs/studies.md")
+    assert {example.plan_of(model)["network.name"] for model in example.models} <= set(NETWORKS)
+    assert not {key for key in Study.model_fields if f"{key}:" not in block}
 
 
 @pytest.mark.parametrize("name", ["cells_few_labels", "hippocampus_few_labels"])
