@@ -66,9 +66,9 @@ class _Object:
 def find_drawn(root: Path, task: Task | None) -> Found | None:
     """The cases below `root` that SEG or RTSTRUCT objects label; None where there are no such objects.
 
-    group: 8 hex digits of the SHA-256 of the patient's id; case: that, the modality and 8 digits that stand
-    for the series. Objects that belong to no image or to several, and images with contradicting
-    objects, are problems: unpaired, ambiguous.
+    group: 8 hex digits that stand for the patient (for the study, where the header names nobody); case:
+    that, the modality and 8 digits that stand for the series. Objects that belong to no image or to
+    several, and images with contradicting objects, are problems: unpaired, ambiguous.
     """
     sources = [source for source in formats.discover(root) if source.format == "dicom"]
     files = [replace(s, path=file, files=(file,), findings=()) for s in sources if is_drawn(s) for file in s.files]

@@ -11,15 +11,16 @@ from pydicom.dataset import Dataset
 
 from medseg.core.case import Source
 from medseg.formats.dicom_frames import read_dataset, sound_header, text
+from medseg.formats.dicom_patient import patient_of
 
 _SHORT = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What says where an object belongs. patient: 8 hex digits of the SHA-256 of its PatientID.
+    """What says where an object belongs. patient: 8 hex digits that stand for `patient_of` the header.
 
-    Where there is no PatientID, the study (or the series) stands for the patient.
+    Where the header names nobody, the study (or the series) stands for the patient.
     """
 
     patient: str
@@ -52,7 +53,7 @@ def identity(source: Source) -> Identity:
 def identity_of(dataset: Dataset) -> Identity:
     """The identity that a header gives."""
     study, series = text(dataset, "StudyInstanceUID"), text(dataset, "SeriesInstanceUID")
-    patient = text(dataset, "PatientID") or study or series
+    patient = patient_of(dataset) or study or series
     return Identity(short_hash(patient), study, series, text(dataset, "FrameOfReferenceUID"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from medseg.core.identifiers import Identifiers, pseudonym
+from medseg.core.identifiers import Identifiers, names_somebody, pseudonym
 
 KNOWN = Identifiers.of(["Doe^Jane", "ID-4711", "7", "19700102"])
 
@@ -30,6 +30,19 @@ def test_every_spelling_is_replaced_and_nothing_else(text: str, expected: str) -
 def test_one_patient_has_one_pseudonym_however_it_is_written() -> None:
     assert pseudonym("Doe^Jane") == pseudonym("doe jane") == pseudonym("DOE_JANE")
     assert pseudonym("Doe^Jane") != pseudonym("Doe^John")
+
+
+@pytest.mark.parametrize("word", ["", "***", "ANON", "Anonymous^", "0", "00000000", "xxx", "Test^Patient", "NO_NAME"])
+def test_a_placeholder_names_nobody_and_is_not_replaced(word: str) -> None:
+    assert not names_somebody(word)
+    assert Identifiers.of([word]) == Identifiers()
+
+
+def test_what_holds_more_than_a_placeholder_names_somebody() -> None:
+    for word in ("ANON-17", "1", "x1", "Anonymous^Jane", "Noname^Doe"):
+        assert names_somebody(word)
+    known = Identifiers.of(["Anonymous^Jane"])
+    assert known.mask("anonymous, from Jane") == f"anonymous, from {pseudonym('Jane')}"
 
 
 def test_nothing_known_changes_nothing() -> None:

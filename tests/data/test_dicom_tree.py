@@ -76,6 +76,14 @@ def test_series_of_one_patient_are_one_group(tmp_path: Path, task: Tasks) -> Non
     assert len({case.group for case in cases}) == 1
 
 
+def test_a_placeholder_does_not_make_one_patient_of_a_whole_site(tmp_path: Path, task: Tasks) -> None:
+    for number in ("1", "2"):
+        geometry = ct(tmp_path / number, seed=number)
+        change(tmp_path / number, PatientID="ANONYMOUS", PatientName="ANON^", PatientBirthDate="")
+        write_rtstruct(tmp_path / f"rs{number}.dcm", tmp_path / number, {"gtv": [square(geometry, *BOX, 2)]})
+    assert len({case.group for case in find_cases(gtv(task), tmp_path).cases}) == 2
+
+
 def test_a_dangling_series_is_replaced_by_one_of_the_study_in_the_same_space(tmp_path: Path, task: Tasks) -> None:
     tree(tmp_path)
     (label,) = tmp_path.rglob("x")
