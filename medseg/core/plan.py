@@ -78,6 +78,8 @@ class NetworkSpec:
     channels; output_stride: beyond it, strides become dilations; rates: of the atrous branches,
     `ndim` entries a branch (() for the paper's); auxiliary: a second head for training;
     scales: input resolutions whose answers are fused (DeepLab v2; () for one).
+
+    members: so many networks of this shape answer together (`medseg.nets.ensemble`).
     """
 
     name: str
@@ -96,6 +98,7 @@ class NetworkSpec:
     rates: tuple[tuple[int, ...], ...] = ()
     auxiliary: bool = False
     scales: tuple[float, ...] = ()
+    members: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +201,13 @@ class InstanceSpec:
     """How objects are told apart; fitted at the end of training on cases that no report scores.
 
     seed: an object begins where the probability of an interior, smoothed by `smoothing` (standard
-    deviation in mm, or pixels of pictures), exceeds this; smallest: objects below this size (mm², mm³ in
-    volumes, or pixels) are none.
+    deviation in mm, or pixels of pictures), exceeds this; certain: where it nowhere reaches this, without
+    smoothing, there is no object; smallest: objects below this size (mm², mm³ in volumes, or pixels) are none.
     """
 
     seed: float = 0.5
     smoothing: float = 1.0
+    certain: float = 0.0
     smallest: float = 10.0
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.plan import InstanceSpec
-from medseg.metrics.instances import match_instances, pooled
+from medseg.metrics.instances import match_instances, per_image
 
 # Probabilities are flooded in so many steps: where two are equal but for rounding, it must not matter which is higher.
 _LEVELS = 256
@@ -30,13 +30,14 @@ def separate(mask: Mask, interiors: Float32, spec: InstanceSpec, spacing: Sequen
 
     mask: where objects are; interiors: probability of an object's interior [I, J, K]; spacing: mm. Pieces
     of the mask are voxels that share a face. A piece without a seed is one object, so that only what is
-    smaller than `spec.smallest` is lost.
+    smaller than `spec.smallest` or less than `spec.certain` is lost.
     """
     pieces, _ = _labelled(mask)
     seeds, count = _labelled(mask & (_smoothed(interiors, spec, spacing) > spec.seed))
     if count:
         _flood_crowded(pieces, seeds, interiors)
-    return _kept(pieces, spec.smallest / _voxel_size(mask.shape, spacing))
+    sure = _peaks(pieces, interiors) >= spec.certain
+    return _kept(pieces, sure, spec.smallest / _voxel_size(mask.shape, spacing))
 
 
 def _labelled(mask: Mask) -> tuple[Ids, int]:
@@ -76,15 +77,22 @@ def _flood_crowded(pieces: Ids, seeds: Ids, interiors: Float32) -> None:
     # Numbers of seeds are unique in the picture, so those of parts are, too.
 
 
-def _kept(pieces: Ids, smallest: float) -> Ids:
-    """The objects of at least `smallest` voxels, numbered anew in the order of their first voxels."""
+def _peaks(pieces: Ids, interiors: Float32) -> NDArray[np.float64]:
+    """The highest probability in every piece [number of the last one + 1]."""
+    from scipy import ndimage
+
+    return np.asarray(ndimage.maximum(interiors, pieces, np.arange(int(pieces.max(initial=0)) + 1)), dtype=np.float64)
+
+
+def _kept(pieces: Ids, sure: Mask, smallest: float) -> Ids:
+    """The objects that are `sure` [numbers] and large enough, numbered anew in the order of their first voxels."""
     flat = pieces.reshape(-1)
     voxels = np.flatnonzero(flat)[::-1]
     numbers = flat[voxels]
-    sizes = np.bincount(numbers, minlength=1)
+    sizes = np.bincount(numbers, minlength=len(sure))
     first = np.zeros(len(sizes), dtype=np.int64)
     first[numbers] = voxels  # of several assignments the last one stays, which is the first voxel's
-    real = np.flatnonzero((sizes > 0) & (sizes >= smallest))
+    real = np.flatnonzero(sure & (sizes > 0) & (sizes >= smallest))
     table = np.zeros(len(sizes), dtype=np.int32)
     table[real[np.argsort(first[real])]] = np.arange(1, len(real) + 1)
     kept: Ids = table[pieces]
@@ -100,6 +108,7 @@ def _voxel_size(shape: Sequence[int], spacing: Sequence[float]) -> float:
 
 _SEEDS = (0.5, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)
 _SMOOTHINGS = (1.0, 0.0, 0.5, 2.0, 3.0)  # in voxels of the finest spacing
+_CERTAIN = (0.4, 0.0, 0.2, 0.5, 0.6, 0.7, 0.8)
 _SHARES = (0.05, 0.0, 0.02, 0.1, 0.15, 0.2, 0.3)  # of the median true object's size
 
 
@@ -116,8 +125,9 @@ class Example:
 def fitted(examples: Sequence[Example], start: InstanceSpec) -> InstanceSpec:
     """The settings that tell these objects apart best; `start` where they hold none.
 
-    Best is the highest sum of pooled F1 at an IoU of .5 and mean F1 over .5 to .95; of equally good ones
-    the first, so the middle of each range. Seeds and smoothing are searched together, then sizes.
+    Best is the highest sum of F1 at an IoU of .5 and mean F1 over .5 to .95, both means over the pictures, so
+    that one full of errors does not decide for all; of equally good ones the first. Seeds and smoothing are searched together, then certainty and
+    sizes.
     """
     sizes = [size for example in examples for size in np.bincount(example.ids.reshape(-1))[1:] if size]
     if not sizes:
@@ -125,15 +135,19 @@ def fitted(examples: Sequence[Example], start: InstanceSpec) -> InstanceSpec:
     shape, spacing = examples[0].ids.shape, examples[0].spacing
     median = float(np.median(sizes)) * _voxel_size(shape, spacing)
     finest = min(step for n, step in zip(shape, spacing, strict=True) if n > 1)
-    usual = _SHARES[0] * median
-    grid = [InstanceSpec(seed, step * finest, usual) for step, seed in product(_SMOOTHINGS, _SEEDS)]
-    best = max(grid, key=lambda spec: _quality(examples, spec))
-    return max((replace(best, smallest=share * median) for share in _SHARES), key=lambda spec: _quality(examples, spec))
+    usual = InstanceSpec(certain=_CERTAIN[0], smallest=_SHARES[0] * median)
+    best = _best(examples, [replace(usual, seed=s, smoothing=t * finest) for t, s in product(_SMOOTHINGS, _SEEDS)])
+    best = _best(examples, [replace(best, certain=certain) for certain in _CERTAIN])
+    return _best(examples, [replace(best, smallest=share * median) for share in _SHARES])
+
+
+def _best(examples: Sequence[Example], specs: Sequence[InstanceSpec]) -> InstanceSpec:
+    return max(specs, key=lambda spec: _quality(examples, spec))
 
 
 def _quality(examples: Sequence[Example], spec: InstanceSpec) -> float:
     counts = [
         match_instances(separate(one.mask, one.interiors, spec, one.spacing), one.ids) for one in examples
     ]  # fmt: skip
-    figures = pooled(counts)
+    figures = per_image(counts)
     return (figures["f1_50"] or 0.0) + (figures["mean_f1"] or 0.0)

@@ -38,12 +38,12 @@ def fit_instances(preparation: Preparation, bundle: Bundle, device: str, listene
     chosen = [preparation.prepared[name] for name in spread(names, MOST_CASES)]
     predictor = Predictor(bundle, device)
     spec = fitted([_example(predictor, case) for case in chosen], start)
-    spec = replace(spec, seed=round(spec.seed, 3), smoothing=round(spec.smoothing, 4), smallest=round(spec.smallest, 4))
+    spec = replace(spec, smoothing=round(spec.smoothing, 4), smallest=round(spec.smallest, 4))
     reason = f"fitted on {len(chosen)} {kind} cases"
     listener(
         Message(
             f"objects are told apart by seeds above {spec.seed:g}, smoothed by {spec.smoothing:g}, "
-            f"of a size from {spec.smallest:g} ({reason})"
+            f"of a certainty from {spec.certain:g} and a size from {spec.smallest:g} ({reason})"
         )
     )
     plan = replace(bundle.plan, instances=spec, reasons={**bundle.plan.reasons, "instances": reason})

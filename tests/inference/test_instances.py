@@ -52,7 +52,7 @@ def f1(found: np.ndarray, true: np.ndarray) -> float:
 @pytest.mark.parametrize("seed", range(4))
 def test_touching_nuclei_are_told_apart(seed: int) -> None:
     example = seen(seed)
-    found = separate(example.mask, example.interiors, InstanceSpec(0.5, 0.5, 0.0), PIXELS)
+    found = separate(example.mask, example.interiors, InstanceSpec(0.5, 0.5, smallest=0), PIXELS)
     assert f1(found, example.ids) > 0.97
     pieces = ndimage.label(example.mask)[0]
     assert f1(pieces, example.ids) < f1(found, example.ids)
@@ -67,7 +67,7 @@ def test_objects_are_connected_numbered_and_never_on_background(
     noise = ndimage.gaussian_filter(rng.random((24, 20, 3)).astype(np.float32), (2, 2, 1))
     noise = (noise - noise.min()) / np.ptp(noise)
     mask = noise > 0.45
-    found = separate(mask, noise, InstanceSpec(level, smoothing, smallest), PIXELS)
+    found = separate(mask, noise, InstanceSpec(level, smoothing, smallest=smallest), PIXELS)
     assert not found[~mask].any()
     sizes = np.bincount(found.ravel())[1:]
     assert (sizes >= max(1.0, smallest)).all()
@@ -80,7 +80,7 @@ def test_objects_are_connected_numbered_and_never_on_background(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_piece_by_piece_is_one_watershed_over_the_whole_picture(seed: int) -> None:
-    example, spec = seen(seed), InstanceSpec(0.6, 0.0, 0.0)
+    example, spec = seen(seed), InstanceSpec(0.6, 0.0, smallest=0)
     found = separate(example.mask, example.interiors, spec, PIXELS)
     seeds = ndimage.label(example.mask & (example.interiors > spec.seed))[0]
     pieces = ndimage.label(example.mask)[0]
@@ -97,13 +97,22 @@ def test_balls_that_touch_are_told_apart_in_a_stack() -> None:
     spacing = (0.5, 0.5, 1.0)
     inside = (instance_classes(ids, 3, spacing) == INTERIOR).astype(np.float32)
     assert ndimage.label(ids > 0)[1] == 1
-    found = separate(ids > 0, inside, InstanceSpec(0.5, 0.25, 1.0), spacing)
+    found = separate(ids > 0, inside, InstanceSpec(0.5, 0.25, smallest=1), spacing)
     assert found.max() == 2 and f1(found, ids) == 1.0
+
+
+def test_what_is_uncertain_or_small_is_no_object() -> None:
+    mask, interiors = np.zeros((12, 12, 1), dtype=bool), np.zeros((12, 12, 1), dtype=np.float32)
+    mask[1:5, 1:5], mask[7:11, 1:5], mask[2, 8] = True, True, True
+    interiors[1:5, 1:5], interiors[7:11, 1:5], interiors[2, 8] = 0.4, 0.2, 0.9
+    found = separate(mask, interiors, InstanceSpec(0.5, 0.0, certain=0.3, smallest=2), PIXELS)
+    assert (found[1:5, 1:5] == 1).all() and found.sum() == 16
+    assert separate(mask, interiors, InstanceSpec(0.5, 0.0, certain=0.0, smallest=0), PIXELS).max() == 3
 
 
 def test_settings_are_those_that_fit_best_and_stay_where_there_is_nothing_to_fit() -> None:
     examples = [seen(seed, blur=2.0) for seed in (0, 2)]
-    start = InstanceSpec(0.95, 0.0, 0.0)
+    start = InstanceSpec(0.95, 0.0, smallest=0)
     spec = fitted(examples, start)
 
     def score(used: InstanceSpec) -> float:
@@ -145,7 +154,7 @@ def bundle_of(patch: tuple[int, int, int], flips: bool = False) -> Bundle:
         network=spec,
         schedule=Schedule(precision="float32"),
         window=WindowSpec(batch=2, flips=flips),
-        instances=InstanceSpec(0.5, 0.0, 0.0),
+        instances=InstanceSpec(0.5, 0.0, smallest=0),
     )
     prints = Fingerprint(2, ((256, 256, 1),), (PIXELS,), (STATS,), {"cell": 100.0}, {}, 0.1)
     return Bundle(TASK, plan, prints, state)
