@@ -25,7 +25,8 @@ def print_report(report: Report) -> None:
     per_label = report.summary.get("per_label", {})
     print(f"Scored on {_SCORED_ON.get(report.scored_on, report.scored_on)} ({report.summary.get('n_cases', 0)}):")
     if per_label:
-        rows = [[label, *(figures.get(key) for key in _PER_LABEL.values())] for label, figures in per_label.items()]
+        parts = {**per_label, **report.summary.get("per_region", {})}
+        rows = [[name, *(figures.get(key) for key in _PER_LABEL.values())] for name, figures in parts.items()]
         print_table(["label", *_PER_LABEL], rows)
     print(", ".join(f"{name} {cell_text(report.summary.get(key))}" for name, key in _HEADLINE.items()))
     counts = [f"{report.summary[key]} {name}" for name, key in _COUNTS.items() if report.summary.get(key)]

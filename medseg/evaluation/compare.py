@@ -13,6 +13,7 @@ from medseg.core.labels import Label, default_color
 from medseg.core.volume import LabelMap, Volume
 from medseg.data.labels import align_label, present_values
 from medseg.evaluation.grid import onto_grid
+from medseg.evaluation.regions import score_regions
 from medseg.evaluation.score import ALWAYS, CaseScores, label_score, score_case
 from medseg.evaluation.values import Meaning
 from medseg.metrics.case import LabelMeasurements
@@ -117,4 +118,5 @@ def _scored(case: str, found: LabelMap, true: LabelMap, meaning: Meaning, outcom
     )
     labels = meaning.labels or value_labels(sorted(values[0] | values[1]))
     scores = score_case(case, found, true, labels, measured=meaning.measured, outcome=outcome)
-    return Compared(scores, values=values)
+    regions = score_regions(found, true, meaning.regions, meaning.measured)
+    return Compared(replace(scores, regions=regions), values=values)

@@ -86,12 +86,13 @@ def build_report(
         "interval": bootstrap_interval(scores, groups or {}),
         "intervals": _intervals(scores, groups or {}, metrics),
         "per_label": per_label,
+        **_regions(scores),
         **_instances(scores),
     }
     told = dict(context or {})
     told.setdefault("dimensions", 2 if scores and all(score.flat for score in scores) else 3)
     told.update(_told(scores))
-    rows = tuple(row for score in scores for label in score.labels for row in _rows(score.case, label))
+    rows = tuple(row for score in scores for part in (*score.labels, *score.regions) for row in _rows(score.case, part))
     return Report(rows, summary, scored_on, names, told, dict(problems or {}))
 
 
@@ -140,23 +141,41 @@ def viewing_order(report: Report) -> list[str]:
 
 
 def case_table(report: Report) -> list[dict[str, Any]]:
-    """One entry per case: id, labels (name -> metric values and reason), mean_dice, mean_iou, outcome if any."""
+    """One entry per case: id, labels (name -> metric values and reason), mean_dice, mean_iou, outcome if any.
+
+    Where the task has regions, `regions` holds the same for them; they have no part in the means.
+    """
     cases: dict[str, dict[str, dict[str, Any]]] = {}
     for row in report.rows:
         figures = cases.setdefault(row.case, {}).setdefault(row.label, {})
         figures[row.metric] = row.value
         figures["reason"] = row.reason or figures.get("reason", "")
     outcomes: Mapping[str, str] = report.context.get("outcomes", {})
-    return [
-        {
-            "id": case,
-            "labels": labels,
-            "mean_dice": mean_defined([figures["dice"] for figures in labels.values()]),
-            "mean_iou": mean_defined([figures["iou"] for figures in labels.values()]),
-            **({"outcome": outcomes[case]} if case in outcomes else {}),
-        }
-        for case, labels in cases.items()
-    ]
+    table = []
+    for case, parts in cases.items():
+        labels = {name: figures for name, figures in parts.items() if name in report.labels}
+        regions = {name: figures for name, figures in parts.items() if name not in labels}
+        table.append(
+            {
+                "id": case,
+                "labels": labels,
+                "mean_dice": mean_defined([figures["dice"] for figures in labels.values()]),
+                "mean_iou": mean_defined([figures["iou"] for figures in labels.values()]),
+                **({"regions": regions} if regions else {}),
+                **({"outcome": outcomes[case]} if case in outcomes else {}),
+            }
+        )
+    return table
+
+
+def _regions(scores: Sequence[CaseScores]) -> dict[str, Any]:
+    """Figures of unions of labels over all cases, as those of labels; nothing where the task has none."""
+    names = dict.fromkeys(region.label for score in scores for region in score.regions)
+    found = {
+        name: label_summary([next((one for one in score.regions if one.label == name), None) for score in scores])
+        for name in names
+    }
+    return {"per_region": found} if found else {}
 
 
 def _instances(scores: Sequence[CaseScores]) -> dict[str, Any]:

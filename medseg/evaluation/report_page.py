@@ -84,6 +84,7 @@ def report_html(report: Report, shown: Illustrations = PLAIN, title: str = "") -
         title=title or f"Segmentation report: {len(cases)} {'case' if len(cases) == 1 else 'cases'}",
         version=VERSION,
         report=report,
+        regions=report.summary.get("per_region", {}),
         summary=report.summary,
         flat=report.context.get("dimensions") == 2,
         definitions=definitions(report),
@@ -138,11 +139,11 @@ def facts(context: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
 
 
 def _rows(cases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One per case and label, the worst Dice first; what has none comes last."""
+    """One per case and label or region, the worst Dice first; what has none comes last."""
     rows = [
         {"case": case["id"], "label": name, "figures": figures, "remark": _remark(figures, case)}
         for case in cases
-        for name, figures in case["labels"].items()
+        for name, figures in {**case["labels"], **case.get("regions", {})}.items()
     ]
 
     def place(row: dict[str, Any]) -> tuple[bool, float, str]:

@@ -56,8 +56,9 @@ class CaseScores:
     """All labels of one case. `outcome` says what was odd about the prediction, '' where nothing was.
 
     flat: the case is a picture one voxel thick, whose millilitres mean nothing; instances: matches of its
-    objects, for tasks that tell them apart; overlaps: voxels by (name in the reference, name in the
-    prediction), background included, of all pairs that occur; tolerance: that of NSD, in mm.
+    objects, for tasks that tell them apart; regions: unions of labels, which no mean holds; overlaps:
+    voxels by (name in the reference, name in the prediction), background included, of all pairs that
+    occur; tolerance: that of NSD, in mm.
     """
 
     case: str
@@ -65,6 +66,7 @@ class CaseScores:
     flat: bool = False
     outcome: str = ""
     instances: InstanceCounts | None = None
+    regions: tuple[LabelScore, ...] = ()
     overlaps: Mapping[tuple[str, str], int] = field(default_factory=dict)
     tolerance: float | None = None
 

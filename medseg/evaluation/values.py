@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from medseg import formats
@@ -25,7 +25,8 @@ class Meaning:
 
     reference, prediction: tasks by which values are mapped, one after the other; labels: what comes
     out, empty where the values found are the labels themselves; ignore: the value in mapped
-    references that leaves both masks, None where there is none; measured: what is measured of them.
+    references that leaves both masks, None where there is none; measured: what is measured of them;
+    regions: unions of labels that are measured as well.
     """
 
     reference: tuple[Task, ...]
@@ -33,6 +34,7 @@ class Meaning:
     labels: tuple[Label, ...]
     ignore: int | None
     measured: Wanted
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def read_reference(self, source: Source) -> LabelMap:
         """A reference in scored values. Raises FormatError where it is unreadable or holds undeclared ones."""
@@ -59,7 +61,8 @@ def meaning(task: Task | None, merge: Merges, reference_merge: Merges, binary: b
         reference.append(_merging(reference_merge or merged, IGNORE if task is not None else ignore))
     labels = prediction[-1].label_table() if prediction else ()
     left_out = IGNORE if labels else ignore
-    return Meaning(tuple(reference), tuple(prediction), labels, left_out, wanted(task, left_out))
+    regions = task.region_values() if task is not None and not merged else {}
+    return Meaning(tuple(reference), tuple(prediction), labels, left_out, wanted(task, left_out), regions)
 
 
 def _read(source: Source, steps: tuple[Task, ...], labels: tuple[Label, ...]) -> LabelMap:

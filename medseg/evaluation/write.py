@@ -42,13 +42,13 @@ def report_json(report: Report) -> dict[str, Any]:
 
 
 def report_csv(report: Report) -> str:
-    """One line per case and label, empty where a figure is undefined."""
+    """One line per case and label or region, empty where a figure is undefined."""
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
     names = metric_names(report)
     out.writerow(["case", "label", *names, "reason", "outcome"])
     for case in case_table(report):
-        for label, figures in case["labels"].items():
+        for label, figures in {**case["labels"], **case.get("regions", {})}.items():
             values = ["" if figures.get(name) is None else _short(figures[name]) for name in names]
             out.writerow([case["id"], label, *values, figures["reason"], case.get("outcome", "")])
     return text.getvalue()

@@ -19,6 +19,7 @@ from medseg.core.task import Task
 from medseg.core.volume import LabelMap
 from medseg.data.labels import read_case, read_instances
 from medseg.evaluation.pictures import overlay_picture, training_curves
+from medseg.evaluation.regions import score_regions
 from medseg.evaluation.report import build_report
 from medseg.evaluation.report_page import Illustrations, Picture
 from medseg.evaluation.score import CaseScores, score_case, wanted
@@ -83,7 +84,9 @@ def _score_one(predictor: Predictor, case: Case, task: Task, folder: Path) -> Sc
     scan, reference = read_case(case, task)
     prediction = predictor.predict(scan)
     path = write_labelmap(prediction.written, scan.source, folder / case.id)
-    scores = score_case(case.id, prediction.labelmap, reference, task.label_table(), measured=wanted(task))
+    both, asked = (prediction.labelmap, reference), wanted(task)
+    scores = score_case(case.id, *both, task.label_table(), measured=asked)
+    scores = replace(scores, regions=score_regions(*both, task.region_values(), asked))
     outcome = prediction.outcome
     doubt = "" if outcome.status is Status.OK else f"{outcome.status}: {outcome.reason}"
     slides = make_slides(case.id, scan.volume, reference, [prediction.labelmap], task.label_table())
