@@ -46,6 +46,10 @@ def train(
     fold: Annotated[
         int | None, typer.Option("--fold", metavar="N", help="Which of the task's patient-grouped folds validates.")
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option("--folds", metavar="N", help="Train N models, each without one fold, that answer as one."),
+    ] = None,
     time_budget: Annotated[
         str | None, typer.Option("--time-budget", metavar="TIME", help="Fit the schedule into this: 90s, 10m, 1h30m.")
     ] = None,
@@ -112,6 +116,7 @@ def train(
         time_budget=seconds,
         steps=steps,
         epochs=epochs,
+        folds=folds,
         seed=seed,
         device=device,
         overrides=changes,

@@ -10,6 +10,7 @@ paper's and not `features` of the spec also has `stages`, `check_patch` and `pla
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,10 @@ def build(spec: NetworkSpec) -> nn.Module:
     """
     from medseg.nets._blocks import channels_last
 
+    if spec.members > 1:
+        from medseg.nets.ensemble import Ensemble
+
+        return Ensemble(build(replace(spec, members=1)) for _ in range(spec.members))
     module = _module(spec)
     _check(spec)
     if not hasattr(module, "stages"):

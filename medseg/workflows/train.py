@@ -50,15 +50,17 @@ class TrainOptions(PrepareOptions):
     """What may be asked of a training beyond task and data (and beyond `PrepareOptions`).
 
     time_budget: seconds for everything, report included; steps: optimiser steps (with a time budget
-    the one that ends first decides); epochs: steps, counted in the plan's epochs; resume: go on with
-    the run folder; replay: a run whose progress is repeated step by step; elastic_engine: torch or
-    elasticdeform; weights: a file of weights to start from, as far as they fit (`medseg.nets.weights`);
-    finetune: a bundle or run whose weights and network are the start.
+    the one that ends first decides); epochs: steps, counted in the plan's epochs; folds: so many
+    models, each without one fold, that answer as one; resume: go on with the run folder; replay: a run
+    whose progress is repeated step by step; elastic_engine: torch or elasticdeform; weights: a file of
+    weights to start from, as far as they fit (`medseg.nets.weights`); finetune: a bundle or run whose
+    weights and network are the start.
     """
 
     time_budget: float | None = None
     steps: int | None = None
     epochs: int | None = None
+    folds: int | None = None
     resume: bool = False
     replay: Path | None = None
     elastic_engine: str | None = None
@@ -99,6 +101,14 @@ def train(
 
     started = time.monotonic()
     options = options or TrainOptions()
+    if options.resume:
+        if output is None:
+            raise UsageError("resume needs the run folder it goes on with")
+        options = _kept_options(Path(output), options)
+    if options.folds is not None:
+        from medseg.workflows.ensemble import train_folds
+
+        return train_folds(task, data, output, options, listener)
     with assembled(resolve_device(options.device)) as team:
         if not team.leads:
             return _help(team, options, started)
@@ -131,7 +141,6 @@ def _for_team(options: TrainOptions, team: Team) -> TrainOptions:
 def _help(team: Team, options: TrainOptions, started: float) -> TrainResult:
     """The part of a process that does not lead: compute gradients, then take over the leader's result."""
     folder = Path(team.share())
-    options = _kept_options(folder, options) if options.resume else options
     preparation = prepare_run(folder, replace(options, overrides={}))
     clock = _clock(preparation.plan, options, started)
     _fit(preparation, options, clock, silent, team)
@@ -153,11 +162,8 @@ def _prepare(
     listener: Listener,
 ) -> tuple[Preparation, TrainOptions]:
     """A prepared run folder: a new one, one to go on with, or one that repeats another run."""
-    if options.resume:
-        if output is None:
-            raise UsageError("resume needs the run folder it goes on with")
-        kept = _kept_options(Path(output), options)
-        return take_over(prepare_run(Path(output), kept, listener), kept, listener), kept
+    if options.resume and output is not None:
+        return take_over(prepare_run(Path(output), options, listener), options, listener), options
     if options.replay is not None:
         options = repeated(options.replay, options)
         return _prepare_replay(output, options, listener), options
@@ -236,7 +242,8 @@ def _kept_options(folder: Path, options: TrainOptions) -> TrainOptions:
         raw = json.loads(path.read_text(encoding="utf-8"))["options"]
         known = {name: raw[name] for name in ("time_budget", "steps", "seed", "fold", "skip_broken", "elastic_engine")}
         split, played = (Path(raw[name]) if raw[name] else None for name in ("split", "replay"))
-        return replace(options, **known, split=split, replay=played, overrides=raw["overrides"])
+        kept = replace(options, **known, split=split, replay=played, overrides=raw["overrides"])
+        return replace(kept, folds=raw.get("folds"))
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: does not say how this run was started, so it cannot be resumed") from error
 
