@@ -20,6 +20,7 @@ from medseg.cli.import_ import import_
 from medseg.cli.init import init
 from medseg.cli.inspect import inspect
 from medseg.cli.options import DEBUG, Debug
+from medseg.cli.models import models
 from medseg.cli.predict import predict
 from medseg.cli.prepare import prepare
 from medseg.cli.sample import sample
@@ -141,6 +142,7 @@ for _command in (
     prepare,
     augment,
     tasks,
+    models,
     sample,
     export_labels,
 ):

@@ -16,8 +16,8 @@ from medseg.core.errors import DataError, FormatError, MedsegError, UsageError
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "help"
 COMMANDS = [
-    "train", "predict", "evaluate", "compare", "study", "init", "inspect", "prepare", "augment", "tasks", "sample",
-    "export-labels", "import", "batch status", "batch report",
+    "train", "predict", "evaluate", "compare", "study", "init", "inspect", "prepare", "augment", "tasks", "models",
+    "sample", "export-labels", "import", "batch status", "batch report",
 ]  # fmt: skip
 
 
