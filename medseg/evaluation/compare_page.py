@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medseg.evaluation.paired_plot import paired_plot
 from medseg.evaluation.plots import Point, cost_plot, pareto
 from medseg.evaluation.results_page import Section, Shot, Table, TableCell, results_page
 
@@ -27,7 +28,12 @@ def compare_page(told: Mapping[str, Any], shots: Sequence[tuple[Path, str]]) -> 
         Section("", verdict(told), lead=True),
         Section("Figures", table=_figures(told["models"]), notes=_figure_notes(told)),
         *_cost_sections(told["models"]),
-        Section("Are the differences more than chance?", table=tests_table(told["tests"]), notes=_test_notes(told)),
+        Section(
+            "Are the differences more than chance?",
+            drawing=_pairs(told),
+            table=tests_table(told["tests"]),
+            notes=_test_notes(told),
+        ),
         Section("The same cases side by side", pictures=[Shot(path, title) for path, title in shots]),
         Section("How it was done", _terms(told)),
     ]
@@ -125,6 +131,12 @@ def _best(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
     return str(model)
 
 
+def _pairs(told: Mapping[str, Any]) -> str:
+    """Every case from model to model; nothing where there is one model only."""
+    dice = {model: {case: one["dice"] for case, one in cases.items()} for model, cases in told["cases"].items()}
+    return paired_plot(dice) if len(dice) > 1 else ""
+
+
 def _cost_sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
     sections = []
     for key, (unit, factor) in _PLOTS.items():
@@ -136,8 +148,9 @@ def _cost_sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
         if points:
             front = ", ".join(f"`{point.name}`" for point in pareto(points))
             note = f"On the Pareto front (none is better at no higher cost): {front}."
-            sections.append(Section(f"Dice against {unit}", drawing=cost_plot(points, unit, f"Dice against {unit}"),
-                                    notes=[note]))  # fmt: skip
+            sections.append(
+                Section(f"Dice against {unit}", drawing=cost_plot(points, unit, f"Dice against {unit}"), notes=[note])
+            )
     return sections
 
 

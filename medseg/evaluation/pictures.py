@@ -73,8 +73,9 @@ def models_picture(volume: Volume, reference: LabelMap, predictions: Mapping[str
     table = colors(declared, _values(view.labels, declared))
     columns = min(len(predictions), 4)
     rows = math.ceil(len(predictions) / columns)
-    height = 11.0 / columns * min(view.size[1] / view.size[0], 2.0) + 0.35
-    figure = _figure((11.0, rows * height + 0.5), _DARK)
+    across = 11.0 if columns > 1 else 5.5
+    height = across / columns * min(view.size[1] / view.size[0], 2.0) + 0.35
+    figure = _figure((across, rows * height + 0.5), _DARK)
     grid = figure.subplots(rows, columns, squeeze=False).flat
     for axis, (title, plane) in zip(grid, zip(predictions, view.labels[1:], strict=True), strict=False):
         _show(axis, view.image, view.size)
