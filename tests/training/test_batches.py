@@ -8,10 +8,10 @@ import torch
 
 from medseg.core.geometry import Geometry
 from medseg.core.labels import IGNORE, mirrored_values
+from medseg.core.machine import machine
 from medseg.core.plan import ChannelStats, Fingerprint, Plan, Schedule, override
 from medseg.core.task import parse_task
 from medseg.data.cache import PreparedCase
-from medseg.core.machine import machine
 from medseg.planning import plan
 from medseg.preprocess import trace_of
 from medseg.training.batches import Batch, Batches, make_batches

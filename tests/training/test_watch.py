@@ -8,11 +8,11 @@ import torch
 
 from medseg.core.geometry import Geometry
 from medseg.core.labels import mirrored_values
+from medseg.core.machine import machine
 from medseg.core.plan import ChannelStats, Fingerprint
 from medseg.core.task import parse_task
 from medseg.data.cache import PreparedCase
 from medseg.nets import build
-from medseg.core.machine import machine
 from medseg.planning import plan
 from medseg.preprocess import trace_of
 from medseg.training.batches import make_batches
