@@ -10,7 +10,7 @@ from medseg.core.version import VERSION
 from medseg.evaluation.page import render
 from medseg.evaluation.paired_plot import paired_plot
 from medseg.evaluation.report import case_table, definitions
-from medseg.evaluation.report_page import SUMMARY_COLUMNS, Illustrations, facts, fitting, viewer
+from medseg.evaluation.report_page import FOREMOST, Illustrations, facts, fitting, summary_figures, viewer
 from medseg.evaluation.score import mean_defined
 from medseg.evaluation.statistics import SIGNIFICANT, PairedTest, RankStability
 
@@ -36,11 +36,8 @@ def models_html(
         models=[(name, reports[name].summary, reports[name].problems) for name in ordered],
         order=ordered,
         labels=next(iter(reports.values())).labels,
-        columns=[
-            (key, *told)
-            for key, told in SUMMARY_COLUMNS.items()
-            if any(report.summary.get(key) is not None for report in reports.values())
-        ],
+        figures={name: {one.key: one for one in summary_figures(report)} for name, report in reports.items()},
+        columns=[(one.key, one.name) for one in summary_figures(reports[ordered[0]]) if one.key in FOREMOST],
         tests=[(test, verdict(test)) for test in tests],
         ranking=ranking,
         plot=paired_plot(scores),

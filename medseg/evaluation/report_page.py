@@ -14,8 +14,9 @@ from medseg.core.version import VERSION
 from medseg.evaluation.agreement_plot import bland_altman
 from medseg.evaluation.dotplot import dot_plot
 from medseg.evaluation.page import embedded, render
-from medseg.evaluation.report import case_table, definitions, viewing_order
+from medseg.evaluation.report import case_table, definitions, metric_names, viewing_order
 from medseg.evaluation.slides import CT_SCALE, Slides
+from medseg.metrics import METRICS
 
 # Slices of cases fill the page up to this; with pictures and tables it stays below 15 MB.
 MOST_SLIDE_BYTES = 12_000_000
@@ -23,29 +24,57 @@ _MOST_ROWS = 3000  # of the table of cases; the rest is in report.csv
 _MOST_PLOTTED = 12  # labels with a Bland-Altman plot
 _MOST_CLASSES = 25  # in the table of what is taken for what; report.json has all
 _LONG = 200  # characters of a fact that is folded away
-# Figures of a case that get a column, where it has them: heading and digits.
-_COLUMNS = {
+_VOLUME = "volume_difference_ml"
+# What figures are called where there is little room, and their digits; units are those of `METRICS`.
+_NAMES = {
     "dice": ("Dice", 3),
     "iou": ("IoU", 3),
     "precision": ("Precision", 3),
     "recall": ("Recall", 3),
-    "hd95": ("HD95 [mm]", 1),
-    "assd": ("ASSD [mm]", 2),
+    "specificity": ("Specificity", 3),
+    _VOLUME: ("Volume difference", 2),
+    "hd": ("HD", 1),
+    "hd95": ("HD95", 1),
+    "assd": ("ASSD", 2),
     "nsd": ("NSD", 3),
     "cldice": ("clDice", 3),
+    "skeleton_recall": ("Skeleton recall", 3),
+    "lesion_f1": ("Lesion F1", 3),
+    "lesion_sensitivity": ("Lesion sensitivity", 3),
+    "lesion_false_positives": ("False lesions", 2),
 }
-# Figures over all cases, beside those of every report: heading and digits.
-SUMMARY_COLUMNS = {
-    "mean_hd95": ("Mean HD95 [mm]", 1),
-    "mean_assd": ("Mean ASSD [mm]", 2),
-    "mean_nsd": ("Mean NSD", 3),
-    "mean_cldice": ("Mean clDice", 3),
-    "f1_50": ("F1 at IoU .5", 3),
-    "pq_50": ("PQ at IoU .5", 3),
-    "aji": ("AJI", 3),
+# Figures of all voxels, or all objects, of all cases: what they are called.
+_POOLED = {
+    "dataset_mean_dice": "Dice, all voxels pooled",
+    "dataset_miou": "mIoU, all voxels pooled",
+    "dataset_miou_with_background": "mIoU, background included",
+    "frequency_weighted_iou": "IoU weighted by frequency",
+    "pixel_accuracy": "Accuracy of voxels",
+    "volume_correlation": "Correlation of volumes",
+    "f1_50": "Objects: F1 at IoU 0.5",
+    "pq_50": "Objects: PQ at IoU 0.5",
+    "aji": "Objects: AJI",
 }
+FOREMOST = ("mean_iou", "mean_hd95", "mean_nsd", "mean_cldice", "dataset_miou", "f1_50", "pq_50")  # beside Dice
+_ON_CARDS = ("mean_iou", "mean_nsd", "mean_hd95", "dataset_miou", "f1_50")
 # Told elsewhere on the page, or meant for scripts.
 _NOT_SHOWN = ("outcomes", "dimensions")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure over all cases.
+
+    key: as in report.json; low, high: the ends of its 95 % interval, if it has one; better: more, less or near 0.
+    """
+
+    key: str
+    name: str
+    digits: int
+    mean: float | None
+    low: float | None = None
+    high: float | None = None
+    better: str = "more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +116,16 @@ def report_html(report: Report, shown: Illustrations = PLAIN, title: str = "") -
         regions=report.summary.get("per_region", {}),
         summary=report.summary,
         flat=report.context.get("dimensions") == 2,
-        definitions=definitions(report),
+        definitions={
+            key: text for key, text in definitions(report).items() if key not in METRICS or key in _shown(report)
+        },
         dots=dot_plot(cases, report.labels),
         agreement=_agreement(report, cases),
         confusion=_confusion(report),
-        columns=[(key, *told) for key, told in _COLUMNS.items() if any(key in row["figures"] for row in rows)],
+        figures=(summed := summary_figures(report)),
+        cards=[one for key in _ON_CARDS for one in summed if one.key == key and one.mean is not None],
+        columns=columns(report),
+        outcomes={c: told for c, told in report.context.get("outcomes", {}).items() if c not in report.problems},
         rows=rows[:_MOST_ROWS],
         more_rows=max(0, len(rows) - _MOST_ROWS),
         pictures=[(picture.title, picture.caption, embedded(picture.path.read_bytes())) for picture in shown.pictures],
@@ -100,6 +134,39 @@ def report_html(report: Report, shown: Illustrations = PLAIN, title: str = "") -
         viewer=viewer(slides, shown.labels, ("prediction",)),
         unseen=len(cases) - len(slides) if slides else 0,
     )
+
+
+def columns(report: Report) -> list[tuple[str, str, int]]:
+    """(key, heading, digits) of the figures that cases have; volumes have columns of their own."""
+    return [(key, _heading(key, report), _NAMES[key][1]) for key in _shown(report) if key != _VOLUME]
+
+
+def summary_figures(report: Report) -> list[Figure]:
+    """Everything that is told about all cases together: means with their intervals, then what is pooled."""
+    summary = report.summary
+    intervals = {"mean_dice": summary["interval"], **summary["intervals"]}
+    means = []
+    for key in _shown(report):
+        ends = intervals.get(f"mean_{key}", {})
+        name, digits = _heading(key, report), _NAMES[key][1]
+        better = "near 0" if key == _VOLUME else "more" if METRICS[key].better else "less"
+        mean = summary[f"mean_{key}"]
+        means.append(Figure(f"mean_{key}", name, digits, mean, ends.get("low"), ends.get("high"), better))
+    pooled = [Figure(key, name, 3, summary[key]) for key, name in _POOLED.items() if summary.get(key) is not None]
+    return [*means, *pooled]
+
+
+def _shown(report: Report) -> list[str]:
+    """The metrics that the page tells; millilitres mean nothing in pictures."""
+    flat = report.context.get("dimensions") == 2
+    return [key for key in metric_names(report) if key in _NAMES and not (flat and key == _VOLUME)]
+
+
+def _heading(key: str, report: Report) -> str:
+    unit = METRICS[key].unit
+    # Pictures seldom tell how large a pixel is, and are then measured in pixels.
+    told = "mm or pixels" if unit == "mm" and report.context.get("dimensions") == 2 else unit
+    return f"{_NAMES[key][0]} [{told}]" if told else _NAMES[key][0]
 
 
 def fitting(slides: Iterable[Slides], order: Sequence[str], budget: int = MOST_SLIDE_BYTES) -> list[Slides]:

@@ -153,9 +153,11 @@ def _chosen(cuts: Sequence[NDArray[Any]], ignore: int | None) -> tuple[list[int]
     """The slices to show, sorted, and the one to begin with; cuts: each [slices, rows, columns]."""
     # Whole arrays at once, in the order in which they lie in memory: single slices may be scattered over all of it.
     reference, count = cuts[0], len(cuts[0])
-    known = np.ones(reference.shape, dtype=np.bool_) if ignore is None else reference != ignore
-    marked = np.count_nonzero((reference != 0) & known, axis=(1, 2))
-    wrong = sum(np.count_nonzero((cut != reference) & known, axis=(1, 2)) for cut in cuts[1:]) + 0 * marked
+    ignored = None if ignore is None else reference == ignore
+    if ignored is not None and not ignored.any():
+        ignored = None
+    marked = _per_slice(reference != 0, ignored)
+    wrong = sum((_per_slice(cut != reference, ignored) for cut in cuts[1:]), np.zeros(count, dtype=np.int64))
     touched = np.flatnonzero(marked + wrong)
     start = int(wrong.argmax() if wrong.any() else marked.argmax() if marked.any() else count // 2)
     if count <= _MOST_SLICES:
@@ -164,6 +166,13 @@ def _chosen(cuts: Sequence[NDArray[Any]], ignore: int | None) -> tuple[list[int]
     margin = max(2, (last - first) // 10)
     spread = np.linspace(max(0, first - margin), min(count - 1, last + margin), _MOST_SLICES)
     return sorted({*spread.round().astype(int).tolist(), start, int(marked.argmax()) if marked.any() else start}), start
+
+
+def _per_slice(mask: NDArray[np.bool_], without: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+    """How many voxels of a mask [slices, rows, columns] each slice holds; the mask is used up."""
+    if without is not None:
+        mask &= ~without
+    return np.asarray(np.count_nonzero(mask, axis=(1, 2)), dtype=np.int64)
 
 
 def _tile(shape: Sequence[int], longest: int) -> tuple[int, int]:
