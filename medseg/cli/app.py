@@ -19,8 +19,8 @@ from medseg.cli.export_labels import export_labels
 from medseg.cli.import_ import import_
 from medseg.cli.init import init
 from medseg.cli.inspect import inspect
-from medseg.cli.options import DEBUG, Debug
 from medseg.cli.models import models
+from medseg.cli.options import DEBUG, Debug
 from medseg.cli.predict import predict
 from medseg.cli.prepare import prepare
 from medseg.cli.sample import sample
