@@ -43,6 +43,10 @@ def predict(
     seg: Annotated[
         bool, typer.Option("--seg/--no-seg", help="Write a DICOM SEG beside the label map of a DICOM scan.")
     ] = True,
+    seg_type: Annotated[
+        str,
+        typer.Option("--seg-type", metavar="TYPE", help="Of DICOM SEG: binary, or labelmap (small, DICOM of 2024)."),
+    ] = "binary",
     previews: Annotated[bool, typer.Option("--previews/--no-previews", help="Write a preview picture a scan.")] = True,
     deidentify: Annotated[
         bool, typer.Option("--deidentify", help="DICOM outputs without what identifies the patient (PS3.15).")
@@ -108,6 +112,7 @@ def predict(
         tracebacks=bool(context.meta.get(DEBUG)),
         keep_identifiers=keep_identifiers,
         outputs=_words(outputs),
+        seg_type=seg_type,
         deidentify=deidentify,
         retry=_words(retry) or (),
         executor=executor,

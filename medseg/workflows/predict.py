@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medseg.batch.outputs import SegType
 from medseg.batch.results import BatchResult
 from medseg.core.errors import UsageError
 from medseg.core.events import Listener, silent
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from medseg.inference import Predictor
 
 _RETRIES = ("failed", "refused", "review")
+_SEG_TYPES: dict[str, SegType] = {"binary": "BINARY", "labelmap": "LABELMAP"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,11 @@ class PredictOptions:
     device: auto, cpu or cuda; flips: average over mirrored copies, overlap: of neighbouring windows
     (fraction of the patch), both None for what the model's plan says; seg: DICOM SEG beside the label
     map of DICOM scans; previews: a picture a scan; outputs: all kinds of outputs by name, in place of
-    these two; deidentify: DICOM outputs without what identifies the patient; tracebacks: report those
-    of failed scans; keep_identifiers: patients' names and ids, as DICOM headers tell them, stay in
-    file names. retry: ends of an earlier run that are tried again (failed, refused, review).
+    these two; seg_type: of DICOM SEG, binary (one frame a label and slice, which every reader knows) or
+    labelmap (one frame a slice, DICOM of 2024); deidentify: DICOM outputs without what identifies the
+    patient; tracebacks: report those of failed scans; keep_identifiers: patients' names and ids, as DICOM
+    headers tell them, stay in file names. retry: ends of an earlier run that are tried again (failed,
+    refused, review).
 
     executor: serial, processes (a script that asks for it needs `if __name__ == "__main__":`) or ray;
     workers, timeout (seconds a scan), address (of a Ray cluster): for it; memory: bytes that the
@@ -44,6 +48,7 @@ class PredictOptions:
     tracebacks: bool = False
     keep_identifiers: bool = False
     outputs: Sequence[str] | None = None
+    seg_type: str = "binary"
     deidentify: bool = False
     retry: Sequence[str] = ()
     executor: str = "serial"
@@ -81,6 +86,7 @@ def predict(
     batch = BatchOptions(
         kinds=_kinds(options),
         deidentify=options.deidentify,
+        seg_type=_SEG_TYPES[options.seg_type],
         tracebacks=options.tracebacks,
         keep_identifiers=options.keep_identifiers,
         retry=frozenset(State(state) for state in options.retry),
@@ -136,6 +142,8 @@ def _check(options: PredictOptions) -> None:
         raise UsageError(f"overlap: must lie between 0 and 0.9, not {options.overlap}")
     if options.quiet_for is not None and not options.quiet_for > 0:
         raise UsageError(f"quiet_for: must be longer than zero, not {options.quiet_for}")
+    if options.seg_type not in _SEG_TYPES:
+        raise UsageError(f"seg_type: there is no {options.seg_type!r}; there are {', '.join(_SEG_TYPES)}")
     unknown = sorted(set(options.retry) - set(_RETRIES))
     if unknown:
         raise UsageError(f"retry: there is no {unknown[0]!r}; there are {', '.join(_RETRIES)}")

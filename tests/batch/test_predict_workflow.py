@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -15,6 +16,9 @@ import medseg
 from medseg import formats
 from medseg.cli.app import app
 from medseg.core.errors import BundleError, UsageError
+from medseg.core.reading import Reading
+from medseg.formats.dicom_write import write_series
+from medseg.formats.structures import read_drawing
 from medseg.workflows.predict import PredictOptions, predict
 
 Write = Callable[..., Path]
@@ -50,6 +54,30 @@ def test_an_unusable_model_or_option_is_refused(write_scan: Write, bundle_folder
     with pytest.raises(UsageError, match="overlap"):
         predict(scan, bundle_folder, tmp_path / "out", PredictOptions(overlap=1.0))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("kind", "stored"), [("binary", "BINARY"), ("labelmap", "LABELMAP")])
+def test_the_type_of_the_segmentation_is_chosen(
+    write_scan: Write, bundle_folder: Path, tmp_path: Path, kind: str, stored: str
+) -> None:
+    volume = formats.read(formats.source_of(write_scan(tmp_path / "x.nii.gz"))).volume
+    write_series(volume, tmp_path / "in/series", modality="MR")
+    result = _command(tmp_path / "in", "--model", bundle_folder, "-o", tmp_path / "out", "--seg-type", kind)
+    assert result.exit_code == 0
+    (path,), (labelmap,) = ((tmp_path / "out").rglob(pattern) for pattern in ("*.seg.dcm", "*.nii.gz"))
+    assert pydicom.dcmread(path).SegmentationType == stored
+    (source,) = formats.discover(tmp_path / "in")
+    drawn = read_drawing(formats.source_of(path), source, Reading()).structures
+    found = formats.read_labels(formats.source_of(labelmap)).array
+    for value, name in enumerate(("near", "far"), start=1):
+        patches = [patch for structure in drawn if structure.name == name for patch in structure.patches]
+        assert sum(int(patch.mask.sum()) for patch in patches) == int((found == value).sum())
+
+
+def test_an_unknown_type_of_segmentation_is_refused(write_scan: Write, bundle_folder: Path, tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "in/a.nii.gz")
+    with pytest.raises(UsageError, match="'fractional'; there are binary, labelmap"):
+        predict(scan, bundle_folder, tmp_path / "out", PredictOptions(seg_type="fractional"))
 
 
 def test_the_command_tells_what_became_of_every_scan(write_scan: Write, bundle_folder: Path, tmp_path: Path) -> None:

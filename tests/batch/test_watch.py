@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -98,3 +101,44 @@ def test_what_arrives_is_segmented_once_it_is_whole(
     series = next(entry for entry in entries if entry.format == "dicom")
     assert formats.read_labels(formats.source_of(output / str(series.output))).array.shape == volume.geometry.shape
     assert any(isinstance(event, Message) and event.text.startswith("watching") for event in said)
+
+
+def _listening() -> None:
+    """A shell starts what runs in its background deaf to Ctrl-C, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _wait_for(what: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 120
+    while not what():
+        assert process.poll() is None and time.monotonic() < until, process.communicate()[1]
+        time.sleep(0.05)
+
+
+def test_the_command_watches_until_it_is_interrupted(
+    write_scan: Callable[..., Path], bundle_folder: Path, tmp_path: Path
+) -> None:
+    inbox, output = tmp_path / "in", tmp_path / "out"
+    inbox.mkdir()
+    command = [sys.executable, "-m", "medseg", "predict", inbox, "--model", bundle_folder, "-o", output]
+    options = ["--device", "cpu", "--no-previews", "--watch", "--quiet-for", "0.3s"]
+    process = subprocess.Popen(
+        [*map(str, command), *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_listening,
+    )
+    try:
+        for name in ("first", "second"):  # the second one arrives while the command watches
+            write_scan(tmp_path / f"{name}.nii.gz", len(name)).rename(inbox / f"{name}.nii.gz")
+            _wait_for((output / f"{name}.nii.gz").exists, process)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "Traceback" not in said
+    entries = read_ledger(output)[0]
+    assert sorted(entry.scan for entry in entries) == ["first", "second"]
+    assert (output / "results.csv").read_text(encoding="utf-8").count("\n") == 3
+    assert not list(output.rglob(".medseg-*")) and not (output / ".ledger.lock").exists()
