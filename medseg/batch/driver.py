@@ -11,8 +11,8 @@ from types import TracebackType
 
 from medseg.batch.inputs import files_of, hash_inputs
 from medseg.batch.ledger import ENDS, SEGMENTED, Entry, Fact, File, Key, Ledger, State, path_hash
-from medseg.batch.measurements import write_measurements
-from medseg.batch.outputs import Targets, remove_outputs, targets_of
+from medseg.batch.measurements import write_cells, write_measurements
+from medseg.batch.outputs import OBJECTS, Targets, remove_outputs, targets_of
 from medseg.batch.plan import Plan, Question, make_plan
 from medseg.batch.results import BatchResult, ScanResult, printable, write_results
 from medseg.batch.segment import CHANGED, CRASHED, VANISHED, Answer, Order
@@ -241,6 +241,8 @@ class Driver:
         measured = [(one.scan, one.measurements) for one in self._entries.values() if one.state in SEGMENTED]
         if measured:
             write_measurements(self.output, measured, {"model": self.model})
+        files = [file for one in self._entries.values() if one.state in SEGMENTED for file in one.files]
+        write_cells(self.output, [self.output / file.path for file in files if file.kind == "cells"])
 
     def _progress(self) -> None:
         """Progress over all series; the time left is that of those that are computed."""
@@ -295,4 +297,11 @@ def _result(entry: Entry) -> ScanResult:
         confidence=entry.confidence,
         output=entry.output,
         expected=entry.expected,
+        objects=_objects(entry),
     )
+
+
+def _objects(entry: Entry) -> int | None:
+    """How many objects were told apart; None where labels are all that was asked for."""
+    counts = [row[OBJECTS] for row in entry.measurements.values() if OBJECTS in row]
+    return sum(counts) if counts else None

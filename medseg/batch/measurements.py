@@ -1,17 +1,18 @@
-"""measurements.json and measurements.csv: what was measured in every scan of a batch, one row per scan and label."""
+"""What was measured in every scan of a batch: measurements.json and .csv (a row per label), cells.csv (per object)."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from medseg.core.files import write_json, write_text
 from medseg.core.measurement import NO_UNIT, Measurement
 
-MEASUREMENTS_JSON, MEASUREMENTS_CSV = "measurements.json", "measurements.csv"
+MEASUREMENTS_JSON, MEASUREMENTS_CSV, CELLS = "measurements.json", "measurements.csv", "cells.csv"
 
 # Gives a table without a row its columns.
 _NOTHING = Measurement("", 0, "", 0, None, None, None, (), NO_UNIT)
@@ -40,3 +41,24 @@ def write_measurements(output: Path, scans: Iterable[tuple[str, Rows]], provenan
     writer.writerows({**row, "model": model} for row in rows)
     write_json(output / MEASUREMENTS_JSON, {**provenance, "measurements": rows})
     write_text(output / MEASUREMENTS_CSV, text.getvalue())
+
+
+def write_cells(output: Path, tables: Iterable[Path]) -> None:
+    """Write cells.csv atomically into `output`: the rows of all tables of objects, one after the other.
+
+    Scans of other numbers of channels or pages have other columns; what a table lacks is empty. A table that
+    went away meanwhile is left out.
+    """
+    rows: list[dict[str, str]] = []
+    columns: dict[str, None] = {}
+    for table in tables:
+        with suppress(OSError), table.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            columns |= dict.fromkeys(reader.fieldnames or ())
+            rows += reader
+    if columns:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(output / CELLS, text.getvalue())

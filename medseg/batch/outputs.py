@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from medseg.core.case import Finding, Prediction, Severity, Source
 from medseg.core.errors import FormatError, UsageError
+from medseg.core.files import write_text
 from medseg.core.measurement import Measurement
 from medseg.core.reading import Reading
 
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from medseg.formats.dicom_derived import Derived
 
 PREVIEWS = "previews"
+OBJECTS = "objects"  # how many there are, in the measurements of tasks that tell them apart
 # What --outputs may name. The label map (`nifti`) is always written: everything else is made of it.
 KINDS = ("nifti", "seg", "rtstruct", "sr", "sc", "preview")
 DEFAULT_KINDS = frozenset({"nifti", "seg", "preview"})
 # Faults of the place that outputs go to: full, or not to be written to any more.
 PLACE_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 SegType = Literal["BINARY", "LABELMAP"]
+_CELLS = ".cells.csv"
 _LABELMAPS = (".nii.gz", ".png", ".tif")
 _DICOM = {"seg": ".seg.dcm", "rtstruct": ".rtstruct.dcm", "sr": ".sr.dcm", "sc": ".sc.dcm"}
 _NAMES = {"seg": "DICOM SEG", "rtstruct": "RTSTRUCT", "sr": "DICOM SR", "sc": "secondary capture", "preview": "preview"}
@@ -40,6 +43,11 @@ class Targets:
     def dicom(self, kind: str) -> Path:
         """The file of a DICOM object: seg, rtstruct, sr or sc."""
         return self.stem.with_name(self.stem.name + _DICOM[kind])
+
+    @property
+    def cells(self) -> Path:
+        """The table of objects, of tasks that tell them apart."""
+        return self.stem.with_name(self.stem.name + _CELLS)
 
     def all(self) -> tuple[Path, ...]:
         return (*(self.stem.with_name(self.stem.name + suffix) for suffix in _suffixes()), self.preview)
@@ -130,13 +138,17 @@ def write_outputs(prediction: Prediction, targets: Targets, wanted: Wanted) -> W
     label map cannot be written.
     """
     from medseg import formats
+    from medseg.evaluation.cells import cell_table
     from medseg.evaluation.measure import measure
 
-    for stale in (*(targets.dicom(kind) for kind in _DICOM), targets.preview):
+    for stale in (*(targets.dicom(kind) for kind in _DICOM), targets.preview, targets.cells):
         stale.unlink(missing_ok=True)
-    path = formats.write_labelmap(prediction.labelmap, prediction.scan.source, targets.stem)
+    path = formats.write_labelmap(prediction.written, prediction.scan.source, targets.stem)
     measured = measure(prediction.scan, prediction.labelmap)
     made = [("nifti", path)]
+    if prediction.instances is not None:
+        write_text(targets.cells, cell_table(prediction))
+        made.append(("cells", targets.cells))
     findings: list[Finding] = []
     for kind, write in _writers(prediction, targets, wanted, measured):
         file = targets.preview if kind == "preview" else targets.dicom(kind)
@@ -148,7 +160,8 @@ def write_outputs(prediction: Prediction, targets: Targets, wanted: Wanted) -> W
             findings.append(finding)
     outputs = tuple(Output(kind, file, sha256_of(file)) for kind, file in made)
     channels = prediction.scan.volume.channels
-    rows = {measurement.label: measurement.plain(channels) for measurement in measured}
+    counted = {} if prediction.instances is None else {OBJECTS: int(prediction.instances.max(initial=0))}
+    rows = {measurement.label: {**measurement.plain(channels), **counted} for measurement in measured}
     return Written(path, outputs, tuple(findings), rows)
 
 
@@ -159,7 +172,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _suffixes() -> tuple[str, ...]:
-    return (*_LABELMAPS, *_DICOM.values())
+    return (*_LABELMAPS, _CELLS, *_DICOM.values())
 
 
 def _writers(
@@ -256,9 +269,10 @@ def _judgement(prediction: Prediction) -> dict[str, str]:
 
 
 def _write_preview(prediction: Prediction, path: Path) -> None:
+    from medseg.evaluation.cells import painted
     from medseg.evaluation.pictures import preview
 
-    preview(prediction.scan.volume, prediction.labelmap, path)
+    preview(prediction.scan.volume, painted(prediction), path)
 
 
 def remove_outputs(targets: Targets) -> None:

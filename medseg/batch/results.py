@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from medseg.core.files import write_text
 RESULTS = "results.csv"
 _BEFORE = ("scan", "path", "format", "status", "reason", "findings", "seconds")
 _AFTER = ("confidence", "expected_dice", "expected_low", "expected_high", "output", "model")
+_COUNT = "n_instances"  # a column of tasks that tell objects apart
 _REASONS_SHOWN = 3
 
 
@@ -26,7 +27,8 @@ class ScanResult:
     scan: its unique name; path: relative to the scanned folder; findings: codes of what is odd about
     it; seconds: reading, computing and writing; volumes_ml: per label, empty without a label map;
     confidence: mean winning probability over the foreground; output: the label map, relative to the
-    output folder; expected: the Dice to expect and the ends of its 90 % interval.
+    output folder; expected: the Dice to expect and the ends of its 90 % interval; objects: how many were
+    told apart, None for tasks that do not.
     """
 
     scan: str
@@ -40,6 +42,7 @@ class ScanResult:
     confidence: float | None = None
     output: str | None = None
     expected: tuple[float, float, float] | None = None
+    objects: int | None = None
 
     @property
     def segmented(self) -> bool:
@@ -103,6 +106,7 @@ class BatchResult:
                 "confidence": None if row.confidence is None else round(row.confidence, 4),
                 "expected": None if row.expected is None else _expected(row.expected),
                 "output": row.output,
+                **({} if row.objects is None else {_COUNT: row.objects}),
             }
             for row in self.rows
         ]
@@ -111,11 +115,12 @@ class BatchResult:
 
 def write_results(result: BatchResult) -> None:
     """Write results.csv atomically."""
-    columns = [*_BEFORE, *(volume_column(label) for label in result.labels), *_AFTER]
+    counted = any(row.objects is not None for row in result.rows)
+    columns = [*_BEFORE, *(volume_column(label) for label in result.labels), *([_COUNT] if counted else []), *_AFTER]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(_cells(row, result.labels, result.model) for row in result.rows)
+    writer.writerows(_cells(row, result, counted) for row in result.rows)
     write_text(result.output / RESULTS, text.getvalue())
 
 
@@ -145,8 +150,8 @@ def _expected(figures: tuple[float, float, float]) -> dict[str, float]:
     return {name: round(figure, 4) for name, figure in zip(("dice", "low", "high"), figures, strict=True)}
 
 
-def _cells(row: ScanResult, labels: Sequence[str], model: str) -> list[str]:
-    volumes = [f"{row.volumes_ml[label]:.4f}" if label in row.volumes_ml else "" for label in labels]
+def _cells(row: ScanResult, result: BatchResult, counted: bool) -> list[str]:
+    volumes = [f"{row.volumes_ml[label]:.4f}" if label in row.volumes_ml else "" for label in result.labels]
     return [
         row.scan,
         row.path,
@@ -156,8 +161,9 @@ def _cells(row: ScanResult, labels: Sequence[str], model: str) -> list[str]:
         ";".join(row.findings),
         f"{row.seconds:.2f}",
         *volumes,
+        *(["" if row.objects is None else str(row.objects)] if counted else []),
         "" if row.confidence is None else f"{row.confidence:.4f}",
         *(["", "", ""] if row.expected is None else [f"{figure:.4f}" for figure in row.expected]),
         row.output or "",
-        model,
+        result.model,
     ]

@@ -139,7 +139,7 @@ class Prediction:
 
     @property
     def written(self) -> LabelMap:
-        """What goes into a file: the objects by number (16 bits where they suffice), or the labels by value."""
+        """What goes into a file: the objects by number, in 16 bits where those suffice, or the labels by value."""
         if self.instances is None:
             return self.labelmap
         few = int(self.instances.max(initial=0)) <= np.iinfo(np.uint16).max

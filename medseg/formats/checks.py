@@ -61,11 +61,15 @@ def as_labels(path: Path, array: NDArray[Any]) -> NDArray[np.int32]:
 
 
 def storable_labels(labelmap: LabelMap, path: Path) -> NDArray[Any]:
-    """The label array [I, J, K] as uint8, or uint16 where a value needs it. Raises FormatError beyond that."""
+    """The label array [I, J, K] as uint8, or uint16 where it is one or a value needs it.
+
+    Raises FormatError beyond that.
+    """
     low, high = int(labelmap.array.min()), int(labelmap.array.max())
     if low < 0 or high > np.iinfo(np.uint16).max:
         raise FormatError(path, f"label values {low}..{high} cannot be written; 0..65535 can", "not-a-label-map")
-    return labelmap.array.astype(np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16, copy=False)
+    deep = high > np.iinfo(np.uint8).max or labelmap.array.dtype == np.uint16
+    return labelmap.array.astype(np.uint16 if deep else np.uint8, copy=False)
 
 
 def skewed_axes(geometry: Geometry) -> tuple[Finding, ...]:
