@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -37,6 +37,7 @@ def test_255_counts_like_any_value_where_nothing_is_ignored() -> None:
     assert confusion(mask, mask, [255], ignore=None).counts == {255: Counts(2, 0, 0, 1)}
 
 
+@settings(deadline=None, max_examples=60)
 @given(_labels, _labels, st.sampled_from([None, 255, 7]), st.sampled_from([np.uint8, np.int32, np.int64]))
 def test_counts_agree_with_counting_one_value_at_a_time(
     prediction: np.ndarray, reference: np.ndarray, ignore: int | None, kind: type
@@ -100,6 +101,7 @@ def test_figures_by_hand() -> None:
     assert Counts(3, 1, 2, 9).voxels == 15
 
 
+@settings(deadline=None, max_examples=60)
 @given(_counts)
 def test_laws_of_overlap(counts: Counts) -> None:
     dice, iou = metric("dice")(counts), metric("iou")(counts)
@@ -117,6 +119,7 @@ def test_laws_of_overlap(counts: Counts) -> None:
         assert dice == pytest.approx(2 * precision * recall / (precision + recall))
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(_counts, min_size=1, max_size=6))
 def test_the_pooled_figure_is_the_mean_of_the_cases_weighted_by_their_voxels(each: list[Counts]) -> None:
     total = sum(each, Counts(0, 0, 0))

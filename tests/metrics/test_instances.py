@@ -91,7 +91,7 @@ def test_misuse_is_refused() -> None:
         match_instances(whole, whole, [0.5]) + match_instances(whole, whole, [0.6])
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(_maps, _maps, st.permutations(range(1, 5)))
 def test_laws_of_matching(predicted: np.ndarray, reference: np.ndarray, names: list[int]) -> None:
     counts = match_instances(predicted, reference)
@@ -110,7 +110,7 @@ def test_laws_of_matching(predicted: np.ndarray, reference: np.ndarray, names: l
     assert same.fp == same.fn == (0,) * 10 and same.shared == same.united
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(_maps, _maps), min_size=1, max_size=4))
 def test_pooled_is_that_of_all_images_side_by_side(pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
     each = [match_instances(*pair) for pair in pairs]

@@ -77,7 +77,7 @@ def test_cldice_by_hand_and_in_empty_masks() -> None:
         assert metric(name)(SkeletonCounts(4, 0, 0, 0)) == metric(name)(SkeletonCounts(0, 0, 4, 0)) == 0.0
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(_masks, _masks)
 def test_laws_of_centre_lines(found: np.ndarray, true: np.ndarray) -> None:
     counts, swapped = skeletons(found, true), skeletons(true, found)
@@ -123,7 +123,7 @@ def test_false_positives_are_counted_per_scan_and_healthy_scans_count() -> None:
     assert metric("lesion_false_positives")(healthy + alarm) == 0.5
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(_masks, _masks)
 def test_laws_of_lesions(found: np.ndarray, true: np.ndarray) -> None:
     counts = lesions(found, true, (1, 1, 1))
@@ -137,7 +137,7 @@ def test_laws_of_lesions(found: np.ndarray, true: np.ndarray) -> None:
 # ---- partitions -----------------------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(_regions, _regions)
 def test_rand_error_and_information_are_those_of_scikit_image(found: np.ndarray, true: np.ndarray) -> None:
     table = contingency(found, true)
@@ -157,6 +157,7 @@ def test_scikit_image_exchanges_precision_and_recall_of_the_rand_index() -> None
     assert adapted_rand_error(true, merged) == pytest.approx((0.5, 1.0, 4 / 12))
 
 
+@settings(deadline=None, max_examples=60)
 @given(_regions, _regions, st.permutations(range(1, 5)))
 def test_laws_of_partitions(found: np.ndarray, true: np.ndarray, names: list[int]) -> None:
     table = contingency(found, true)
@@ -203,7 +204,7 @@ def test_calibration_leaves_out_what_is_ignored_and_refuses_what_does_not_fit() 
         calibration(even, np.array([0, 1, 2]))
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 1000))
 def test_a_forecast_that_is_right_as_often_as_it_says_is_calibrated(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -229,6 +230,7 @@ def test_pooled_figures_by_hand() -> None:
     assert (pixel_accuracy(nothing), mean_iou(nothing), frequency_weighted_iou(nothing)) == (None, None, None)
 
 
+@settings(deadline=None, max_examples=60)
 @given(_regions, _regions, _regions, _regions)
 def test_pooled_figures_are_those_of_all_cases_side_by_side(
     a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray

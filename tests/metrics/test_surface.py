@@ -52,7 +52,7 @@ def test_the_two_directions_are_never_pooled() -> None:
     assert metric("hd95")(distances) > np.percentile(both, 95)
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(_masks, _masks, _spacings)
 def test_distances_are_those_of_an_exact_distance_transform(
     found: np.ndarray, true: np.ndarray, spacing: tuple[float, float, float]
@@ -66,7 +66,7 @@ def test_distances_are_those_of_an_exact_distance_transform(
     np.testing.assert_allclose(ours.from_reference, theirs[1], rtol=1e-12)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(_masks, _masks, _spacings)
 def test_laws_of_surface_metrics(found: np.ndarray, true: np.ndarray, spacing: tuple[float, float, float]) -> None:
     figures = _measure(found, true, spacing, 1.0)
