@@ -212,6 +212,23 @@ class InstanceSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class CrfSpec:
+    """The dense CRF after the network; off where `iterations` is 0. Fitted at the end of training where it is on.
+
+    smoothness: how much near voxels want to agree, within a standard deviation of smoothness_mm;
+    appearance: how much near voxels that look alike do, within appearance_mm and a difference of
+    `contrast` in prepared intensities. mm are pixels where pictures have no spacing.
+    """
+
+    iterations: int = 0
+    smoothness: float = 3.0
+    smoothness_mm: float = 1.0
+    appearance: float = 4.0
+    appearance_mm: float = 20.0
+    contrast: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Everything between a task and a model; `reasons` says why, in a sentence per decision.
 
@@ -230,6 +247,7 @@ class Plan:
     schedule: Schedule = Schedule()
     window: WindowSpec = WindowSpec()
     instances: InstanceSpec | None = None
+    crf: CrfSpec = CrfSpec()
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     VERSION: ClassVar[int] = 1

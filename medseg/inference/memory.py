@@ -12,6 +12,7 @@ import torch
 from medseg.bundle import Bundle
 from medseg.core.geometry import Geometry
 from medseg.core.plan import NetworkSpec
+from medseg.inference.crf import peak_bytes
 from medseg.inference.device import precision
 from medseg.inference.slabs import HELD_BYTES, open_bytes, swept_axis
 from medseg.inference.window import axes_of
@@ -50,6 +51,8 @@ def predicted_peak(geometry: Geometry, bundle: Bundle) -> int:
     computing = 4 * channels * prepared + source + held + _WARM + max(_activations(bundle), _RESAMPLING)
     if plan.instances is not None:
         computing += 4 * source
+    if plan.crf.iterations:  # which needs the probabilities of the whole volume
+        computing += peak_bytes(trace.prepared.shape, plan.network.out_channels, plan)
     cleaning = 2 * source + _WARM + (_PIECES if plan.instances is None else _APART * source)
     return scan + max(_STORED * source, computing, cleaning)
 

@@ -14,16 +14,17 @@ from medseg.core.labels import mirrored_values
 from medseg.core.quality import Calibration
 from medseg.core.volume import LabelMap, Volume
 from medseg.inference.calibration import Estimator
+from medseg.inference.crf import refine
 from medseg.inference.device import precision, resolve_device
 from medseg.inference.gate import check_scan, in_training_units, judge
 from medseg.inference.heads import split_head
 from medseg.inference.instances import separate
 from medseg.inference.memory import refusal
 from medseg.inference.postprocess import postprocess
-from medseg.inference.quality import evidence_of
+from medseg.inference.quality import QualityStatistics, evidence_of
 from medseg.inference.slabs import Segmented, segment
 from medseg.inference.window import Engine, sliding_window
-from medseg.preprocess import fit_channels, prepare
+from medseg.preprocess import Prepared, fit_channels, prepare, restore
 
 
 class Predictor:
@@ -88,6 +89,16 @@ class Predictor:
 
     def _segment(self, volume: Volume) -> Segmented:
         prepared = prepare(volume, self.bundle.plan)
+        if self.bundle.plan.crf.iterations:
+            return self._refined(prepared)
         mirror = tuple(self._mirror)
         engine = Engine(self._network, self.bundle.plan, self.device, self.precision, mirror, self._head)
         return segment(engine, torch.from_numpy(prepared.array), prepared.trace)
+
+    def _refined(self, prepared: Prepared) -> Segmented:
+        """With the dense CRF, which needs the probabilities of the whole volume; certainty is the network's own."""
+        probabilities = self.predict_array(prepared.array)
+        statistics = QualityStatistics()
+        statistics.add(probabilities)
+        refined = refine(probabilities.numpy(), prepared.array, self.bundle.plan)
+        return Segmented(restore(refined, prepared.trace), statistics.finish())

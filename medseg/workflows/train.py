@@ -32,6 +32,7 @@ from medseg.workflows.prepare import (
     write_run,
 )
 from medseg.workflows.prepare import prepare as prepare_cases
+from medseg.workflows.refining import fit_crf
 from medseg.workflows.separating import SECONDS, fit_instances
 from medseg.workflows.starting import checked, provenance, repeated, start_from, take_over
 
@@ -97,6 +98,7 @@ def train(
     Raises MedsegError (one sentence) for anything the user can mend.
     """
     from medseg.inference import resolve_device
+    from medseg.inference.crf import check as check_crf
     from medseg.training.team import assembled
 
     started = time.monotonic()
@@ -113,6 +115,7 @@ def train(
         if not team.leads:
             return _help(team, options, started)
         preparation, options = _prepare(task, data, output, _for_team(options, team), listener)
+        check_crf(preparation.plan)
         team.share(str(preparation.folder))
         clock = _clock(preparation.plan, options, started)
         fitted = _fit(preparation, options, clock, listener, team)
@@ -293,7 +296,7 @@ def _fit(preparation: Preparation, options: TrainOptions, clock: Clock, listener
     limit = None if clock.seconds is None else _WATCH_SHARE * clock.seconds
     watched = split.validation if team.leads else ()
     watcher = Watcher([preparation.prepared[name] for name in watched], batches, kind, limit)
-    after = _REPORT_SECONDS + (SECONDS if plan.instances is not None else 0.0)
+    after = _REPORT_SECONDS + (SECONDS if plan.instances is not None or plan.crf.iterations else 0.0)
     clock.reserve(len(_scored_names(preparation)) * (seconds_per_case + watcher.seconds) + after)
     return fit(
         Job(
@@ -323,7 +326,8 @@ def _save_bundle(preparation: Preparation, fitted: Fitted, device: str, listener
         **provenance(preparation),
     }
     bundle = Bundle(preparation.task, preparation.plan, preparation.fingerprint, fitted.state, facts)
-    return fit_instances(preparation, bundle, device, listener).save(preparation.folder / "bundle")
+    bundle = fit_instances(preparation, bundle, device, listener)
+    return fit_crf(preparation, bundle, device, listener).save(preparation.folder / "bundle")
 
 
 # ---- scoring --------------------------------------------------------------------------------
@@ -352,5 +356,6 @@ def _score(preparation: Preparation, bundle: Bundle, device: str, listener: List
         "validation cases": len(split.validation),
         "test cases": len(split.test),
         "review": promise,
+        **({"dense CRF": bundle.plan.reasons["crf"]} if "crf" in bundle.plan.reasons else {}),
     }
     return write_run_report(scored, bundle, folder, "test" if split.test else "validation", context), bundle
