@@ -18,6 +18,7 @@ from medseg.evaluation.score import ALWAYS, CaseScores, label_score, score_case
 from medseg.evaluation.values import Meaning
 from medseg.metrics.case import LabelMeasurements
 from medseg.metrics.confusion import Counts
+from medseg.metrics.instances import match_instances
 from medseg.metrics.volume import Volumes
 
 
@@ -65,7 +66,25 @@ def compare(
     except FormatError as error:
         return Compared(None, f"not scored: {error}")
     outcome = "resampled onto the reference's grid" if resampled else ""
-    return replace(_scored(reference.name, found, true, meaning, outcome), resampled=resampled)
+    scored = replace(_scored(reference.name, found, true, meaning, outcome), resampled=resampled)
+    return _with_objects(scored, (reference, prediction), true, meaning) if meaning.objects else scored
+
+
+def _with_objects(
+    scored: Compared, sources: tuple[Source, Source | None], true: LabelMap, meaning: Meaning
+) -> Compared:  # fmt: skip
+    """The same with the objects of both files matched, of a prediction that is not there none; ignored voxels leave."""
+    if scored.scores is None:
+        return scored
+    reference, prediction = sources
+    real = meaning.read_objects(reference, predicted=False)
+    found = np.zeros_like(real.array)
+    if prediction is not None:
+        given = meaning.read_objects(prediction, predicted=True)
+        found = on_reference(given, prediction, real, reference, resample=True)[0].array
+    ignored = None if meaning.ignore is None else true.array == meaning.ignore
+    matches = match_instances(found, real.array, ignored=ignored)
+    return replace(scored, scores=replace(scored.scores, instances=matches))
 
 
 def on_reference(
@@ -107,6 +126,8 @@ def _without(reference: Source, true: LabelMap, meaning: Meaning, problem: str, 
         return Compared(None, f"not scored: {problem}", missing=True)
     nothing = LabelMap(np.zeros(true.array.shape, dtype=np.uint8), true.geometry, true.labels)
     scored = _scored(reference.name, nothing, true, meaning, "no prediction, scored as empty")
+    if meaning.objects:
+        scored = _with_objects(scored, (reference, None), true, meaning)
     return replace(scored, problem=f"{problem}; scored as empty", missing=True)
 
 

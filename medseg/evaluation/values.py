@@ -12,7 +12,7 @@ from medseg.core.errors import UsageError
 from medseg.core.labels import IGNORE, Label
 from medseg.core.task import Task, parse_task
 from medseg.core.volume import LabelMap
-from medseg.data.labels import map_values
+from medseg.data.labels import map_values, numbered
 from medseg.evaluation.score import wanted
 from medseg.metrics.case import Wanted
 
@@ -26,7 +26,8 @@ class Meaning:
     reference, prediction: tasks by which values are mapped, one after the other; labels: what comes
     out, empty where the values found are the labels themselves; ignore: the value in mapped
     references that leaves both masks, None where there is none; measured: what is measured of them;
-    regions: unions of labels that are measured as well.
+    regions: unions of labels that are measured as well; objects: both sides number objects that are to
+    be matched, too.
     """
 
     reference: tuple[Task, ...]
@@ -35,6 +36,7 @@ class Meaning:
     ignore: int | None
     measured: Wanted
     regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    objects: bool = False
 
     def read_reference(self, source: Source) -> LabelMap:
         """A reference in scored values. Raises FormatError where it is unreadable or holds undeclared ones."""
@@ -43,6 +45,11 @@ class Meaning:
     def read_prediction(self, source: Source) -> LabelMap:
         """A prediction in scored values. Raises FormatError where it is unreadable or holds undeclared ones."""
         return _read(source, self.prediction, self.labels)
+
+    def read_objects(self, source: Source, predicted: bool) -> LabelMap:
+        """Objects 1, 2, 3 … of a file (see `medseg.data.labels.read_instances`); raises as the others do."""
+        raw = formats.read_labels(source)
+        return LabelMap(numbered(raw.array, None if predicted else self.reference[0].ignore), raw.geometry)
 
 
 def meaning(task: Task | None, merge: Merges, reference_merge: Merges, binary: bool, ignore: int | None) -> Meaning:
@@ -62,7 +69,8 @@ def meaning(task: Task | None, merge: Merges, reference_merge: Merges, binary: b
     labels = prediction[-1].label_table() if prediction else ()
     left_out = IGNORE if labels else ignore
     regions = task.region_values() if task is not None and not merged else {}
-    return Meaning(tuple(reference), tuple(prediction), labels, left_out, wanted(task, left_out), regions)
+    objects = task is not None and task.instances and not merged
+    return Meaning(tuple(reference), tuple(prediction), labels, left_out, wanted(task, left_out), regions, objects)
 
 
 def _read(source: Source, steps: tuple[Task, ...], labels: tuple[Label, ...]) -> LabelMap:
