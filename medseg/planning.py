@@ -116,6 +116,9 @@ def _check_schedule(planned: Plan) -> None:
     schedule, last = planned.schedule, planned.network.out_channels - 1
     if schedule.accumulate < 1 or schedule.epoch_steps < 1:
         raise PlanError("schedule.accumulate and schedule.epoch_steps must be at least 1")
+    for name in ("foreground", "boundary", "balance"):
+        if not 0 <= getattr(schedule, name) <= 1:
+            raise PlanError(f"schedule.{name} must lie within 0..1, not {getattr(schedule, name):g}")
     if any(not region or not set(region) <= set(range(1, last + 1)) for region in schedule.regions):
         raise PlanError(f"schedule.regions: each is a list of label values, which are 1..{last}")
 

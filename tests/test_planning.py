@@ -90,6 +90,12 @@ def test_regions_of_the_task_reach_the_loss() -> None:
         plan(_prints((35, 50, 36), (1, 1, 1)), task, machine("cpu", 3), {"schedule.regions": "[[1, 3]]"})
 
 
+@pytest.mark.parametrize("name", ["foreground", "boundary", "balance"])
+def test_shares_of_patches_are_shares(name: str) -> None:
+    with pytest.raises(PlanError, match=rf"schedule\.{name} must lie within 0\.\.1, not 1\.5"):
+        plan(_prints((35, 50, 36), (1, 1, 1)), _task(), machine("cpu", 3), {f"schedule.{name}": 1.5})
+
+
 def test_the_plan_survives_json() -> None:
     planned = _plan((96, 96, 64), (3.5, 3.5, 5))
     assert plan_from_plain(to_plain(planned)) == planned
