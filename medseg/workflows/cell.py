@@ -16,7 +16,6 @@ from medseg.core.task import Task
 
 if TYPE_CHECKING:
     from medseg.bundle import Bundle
-    from medseg.core.plan import Plan
     from medseg.training.range_test import Limit, Trial
     from medseg.workflows.prepare import Preparation
 
@@ -82,7 +81,7 @@ class Cost:
     """
 
     parameters: int
-    multiply_adds: int | None
+    multiply_adds: int
     patch: tuple[int, ...]
     steps: int
     seconds: float
@@ -170,6 +169,7 @@ class Trainer:
 
     def _result(self, cell: Cell, folder: Path) -> CellResult:
         from medseg.bundle import Bundle
+        from medseg.nets.cost import cost as network_cost
         from medseg.training.fit import CHECKPOINT
         from medseg.workflows.train import TRAINING
 
@@ -182,10 +182,10 @@ class Trainer:
         tested = json.loads((folder / RANGE_TEST).read_text(encoding="utf-8"))
         bundle = Bundle.load(run)
         milliseconds = self._inference_ms(cell, bundle)
-        parameters, multiply_adds = size_of(bundle.plan)
+        size = network_cost(bundle.plan.network, bundle.plan.patch[: bundle.plan.ndim])
         cost = Cost(
-            parameters=parameters,
-            multiply_adds=multiply_adds,
+            parameters=size.parameters,
+            multiply_adds=size.multiply_adds,
             patch=bundle.plan.patch,
             steps=trained["steps"],
             seconds=round(trained["seconds"] + tested["seconds"], 1),
@@ -217,7 +217,7 @@ class Trainer:
         left = None if effort.seconds is None else effort.seconds - (time.monotonic() - started)
         if left is not None and left < _LEAST_SHARE * (effort.seconds or 0.0):
             raise UsageError(
-                f"of {effort.words()} only {max(left, 0):.0f} s are left after preparing the cases: give more time"
+                f"of {effort.words()} only {max(left, 0):.0f} s are left after preparing the cases and the range test"
             )
         train(
             setup.task,
@@ -288,27 +288,6 @@ class Trainer:
                 break
         counted = taken[1:] or taken  # the first one warms up
         return round(median(counted), 1) if counted else None
-
-
-def size_of(plan: Plan) -> tuple[int, int | None]:
-    """Parameters of the plan's network, and multiply-adds for one window; None where torch cannot count them."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from medseg.nets import build
-
-    with torch.device("meta"):
-        network = build(plan.network).eval()
-        window = torch.zeros(1, plan.network.in_channels, *plan.patch[: plan.ndim])
-    counter = FlopCounterMode(display=False)
-    try:
-        with torch.no_grad(), counter:
-            network(window)
-    except (RuntimeError, NotImplementedError):  # an operation that knows no shapes without values
-        multiply_adds = None
-    else:
-        multiply_adds = counter.get_total_flops() // 2
-    return sum(parameter.numel() for parameter in network.parameters()), multiply_adds
 
 
 def forget_peak(device: str) -> None:

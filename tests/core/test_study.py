@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medseg.core.errors import TaskError
@@ -104,6 +104,7 @@ def test_a_budget_below_everything_says_so() -> None:
     assert "fewer than the 20 s" in shrunk.notes[-1]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 3), st.floats(60, 1e5), st.integers(1, 4))
 def test_a_shrunk_study_fits_its_budget(subsets: int, seeds: int, folds: int, budget: float, workers: int) -> None:
     study = Study(**{**RAW, "subsets": subsets, "seeds": seeds, "folds": folds})

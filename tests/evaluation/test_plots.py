@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medseg.evaluation.plots import Curve, Point, cost_plot, curve_plot, pareto
 
-points = st.lists(st.builds(Point, st.text(max_size=12), st.floats(1e-3, 1e9), st.floats(0, 1)), min_size=1, max_size=8)
+points = st.lists(st.builds(Point, st.text(max_size=8), st.floats(1e-3, 1e9), st.floats(0, 1)), min_size=1, max_size=8)
 
 
+@settings(max_examples=50, deadline=None)
 @given(points)
 def test_nothing_on_the_front_is_beaten_and_everything_off_it_is(given_points: list[Point]) -> None:
     front = pareto(given_points)
@@ -24,6 +25,7 @@ def test_nothing_on_the_front_is_beaten_and_everything_off_it_is(given_points: l
                        for o in given_points)  # fmt: skip
 
 
+@settings(max_examples=50, deadline=None)
 @given(points.map(lambda many: [p for p in many if p.name.isprintable()]))
 def test_a_cost_plot_is_well_formed(given_points: list[Point]) -> None:
     if given_points:

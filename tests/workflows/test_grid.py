@@ -182,7 +182,7 @@ def test_a_case_that_was_held_out_twice_counts_once() -> None:
 
 
 def test_results_come_back_as_they_were_written(tmp_path: Path) -> None:
-    cost = Cost(10, None, (4, 4, 1), 3, 1.5, 0.001, None, 5)
+    cost = Cost(10, 20, (4, 4, 1), 3, 1.5, 0.001, None, 5)
     result = CellResult("", {"b": {"dice": None}}, 0.5, cost)
     write_result(tmp_path, result)
     assert read_result(tmp_path) == result
