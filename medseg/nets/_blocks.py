@@ -35,6 +35,14 @@ def _group_norm(channels: int, eps: float) -> nn.Module:
     return nn.GroupNorm(next(n for n in range(_GROUPS, 0, -1) if channels % n == 0), channels, eps)
 
 
+def quiet(norm: nn.Module) -> nn.Module:
+    """The same normalisation with a scale of zero: a residual branch that it ends starts as nothing."""
+    scale = getattr(norm, "weight", None)
+    if isinstance(scale, Tensor):
+        nn.init.zeros_(scale)
+    return norm
+
+
 class GlobalMean(nn.Module):
     """[B, C, *spatial] -> the mean of every channel, [B, C, 1, …]."""
 

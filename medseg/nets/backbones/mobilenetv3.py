@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from medseg.core.plan import NetworkSpec
-from medseg.nets._blocks import GlobalMean, normalization
+from medseg.nets._blocks import GlobalMean, normalization, quiet
 from medseg.nets._ndim import CONV
 from medseg.nets.backbones import Level, Size, channels, scaled
 
@@ -98,9 +98,11 @@ class _Inverted(nn.Module):
         layers.append(_unit(spec, (inner, inner), block.kernel, stride, dilation, act))
         if block.excited:
             layers.append(_Excitation(spec, inner, scaled(_eights(block.inner / _SQUEEZE), spec.width)))
-        layers.append(_unit(spec, (inner, after), 1))
-        self.block = nn.Sequential(*layers)
         self.kept = block.before == block.after
+        last = _unit(spec, (inner, after), 1)
+        self.block = nn.Sequential(*layers, last)
+        if self.kept:
+            quiet(last[-1])
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.block(x)

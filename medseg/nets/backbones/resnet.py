@@ -1,6 +1,7 @@
 """ResNet-18, 34, 50 and 101 (He et al., CVPR 2016, arXiv:1512.03385), in 2D and 3D, dilated where asked.
 
-As in torchvision the bottleneck's stride is in its 3-voxel convolution ("v1.5").
+As in torchvision the bottleneck's stride is in its 3-voxel convolution ("v1.5"). Residual branches
+start at zero (Goyal et al., arXiv:1706.02677), without which fifty layers amplify rounding.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from medseg.core.plan import NetworkSpec
-from medseg.nets._blocks import normalization
+from medseg.nets._blocks import normalization, quiet
 from medseg.nets._ndim import CONV, MAX_POOL
 from medseg.nets.backbones import Level, Size, channels, scaled
 
@@ -72,7 +73,7 @@ class _Basic(nn.Module):
         self.conv1 = _convolution(spec, (before, inner), 3, stride, dilation)
         self.bn1 = normalization(spec, inner)
         self.conv2 = _convolution(spec, (inner, after), 3, dilation=dilation)
-        self.bn2 = normalization(spec, after)
+        self.bn2 = quiet(normalization(spec, after))
         self.relu = nn.ReLU(inplace=True)
         self.downsample = _shortcut(spec, (before, after), stride)
 
@@ -94,7 +95,7 @@ class _Bottleneck(nn.Module):
         self.conv2 = _convolution(spec, (inner, inner), 3, stride, dilation)
         self.bn2 = normalization(spec, inner)
         self.conv3 = _convolution(spec, (inner, after), 1)
-        self.bn3 = normalization(spec, after)
+        self.bn3 = quiet(normalization(spec, after))
         self.relu = nn.ReLU(inplace=True)
         self.downsample = _shortcut(spec, (before, after), stride)
 
