@@ -40,6 +40,7 @@ _PUBLISHED: dict[str, tuple[tuple[int, ...], Literal["none", "batch"]]] = {
     "unet2015": ((64, 128, 256, 512, 1024), "none"),
     "unet3d_2016": ((64, 128, 256, 512), "batch"),
 }
+_SIDE = re.compile(r"(?:^|[^a-z])(?:left|right|l|r)(?:[^a-z]|$)", re.IGNORECASE)  # a word in a label's name
 _ANISOTROPY = 3.0  # nnU-Net's threshold for treating an axis apart
 
 
@@ -351,11 +352,16 @@ def _augment(task: Task, spacing: Triple, reasons: dict[str, str]) -> AugmentSpe
             elastic_sigma=round(4.0 * finest, 3),
             invert_probability=_invert(task, reasons),
         )
-    reasons["augment"] = (
-        "left and right exchange their labels when flipped" if sided else "a body in space: moderate rotations"
-    )
     lateral: Literal[0, 1] = 1 if picture else 0
-    flips = (lateral,) if sided else ()
+    one_sided = not sided and any(_SIDE.search(name) for name in task.labels)
+    flips = () if one_sided else (lateral,)
+    reasons["augment"] = "a body in space: moderate rotations; " + (
+        "left and right exchange their labels when flipped"
+        if sided
+        else "no flips, as a label names its side and no other that it mirrors into"
+        if one_sided
+        else "flipped left to right, as no label tells sides apart"
+    )
     return AugmentSpec(elastic_sigma=round(2.0 * finest, 3), flips=flips, lateral=lateral)
 
 

@@ -149,3 +149,17 @@ def test_a_longer_training_gets_a_larger_network_and_says_so() -> None:
     assert [preset_for("cpu", seconds) for seconds in (None, 600, 7200, 30000)] == ["fast", "fast", "balanced", "best"]
     with pytest.raises(UsageError, match="huge"):
         machine("cpu", 3, "huge")  # type: ignore[arg-type]  # what a user may type
+
+
+@pytest.mark.parametrize(
+    ("labels", "flips"),
+    [
+        ({"liver": 1}, (0,)),
+        ({"kidney_left": 1}, ()),
+        ({"Right lung": 1, "heart": 2}, ()),
+        ({"a": {"value": 1, "mirror": "b"}, "b": {"value": 2, "mirror": "a"}}, (0,)),
+    ],
+)
+def test_bodies_are_flipped_unless_a_label_names_its_side_alone(labels: dict[str, Any], flips: tuple[int, ...]) -> None:
+    task = parse_task({"name": "t", "modality": "MR", "dimensions": 3, "labels": labels}, "test")
+    assert _plan((40, 52, 38), (1, 1, 1), task).augment.flips == flips

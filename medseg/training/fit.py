@@ -15,7 +15,7 @@ from medseg.core.errors import MedsegError
 from medseg.core.events import Listener, Progress
 from medseg.core.plan import Plan, Schedule
 from medseg.training import log
-from medseg.training.batches import Batches
+from medseg.training.batches import Batch, Batches
 from medseg.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from medseg.training.losses import batch_loss, make_loss
 from medseg.training.schedule import Clock, learning_rate
@@ -110,12 +110,19 @@ def _gradients(job: Job, network: torch.nn.Module, loss_function: torch.nn.Modul
         # Gradients are exchanged once a step, with the last of its batches.
         alone = team.size > 1 and part != own[-1]
         with network.no_sync() if alone else nullcontext():  # type: ignore[operator]  # DistributedDataParallel's own
-            with torch.autocast(device.type, dtype=job.precision, enabled=job.precision != torch.float32):
-                outputs = network(batch.images)
-            loss = batch_loss(loss_function, outputs, batch) / len(own)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward without types
-        total += loss.detach()
+            total += add_gradients(network, loss_function, batch, job.precision, 1 / len(own))
     return total
+
+
+def add_gradients(
+    network: torch.nn.Module, loss_function: torch.nn.Module, batch: Batch, precision: torch.dtype, share: float = 1.0
+) -> torch.Tensor:
+    """Add `share` of this batch's gradients to the network's; returns as much of its loss."""
+    with torch.autocast(batch.images.device.type, dtype=precision, enabled=precision != torch.float32):
+        outputs = network(batch.images)
+    loss: torch.Tensor = batch_loss(loss_function, outputs, batch) * share
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward without types
+    return loss.detach()
 
 
 class _Run:
