@@ -9,7 +9,7 @@ import numpy as np
 
 from medseg.evaluation.ticks import between, round_ticks
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 480, 300, 66, 14, 12, 44
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 480, 300, 84, 26, 12, 44
 _FEWEST = 3  # pairs below which a standard deviation says nothing
 _LIMIT = 1.96
 

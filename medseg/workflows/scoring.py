@@ -73,11 +73,18 @@ def write_run_report(
     """report.html/json/csv with pictures of the best, median and worst case and the training's curves."""
     curves = folder / "training.png"
     training_curves(folder / "training.csv", curves)
-    report = build_report([s.scores for s in scored], scored_on, {"bundle_hash": bundle.hash, **context})
+    report = build_report([s.scores for s in scored], scored_on, {**_origin(bundle), **context})
     slides = [s.slides for s in scored if s.slides is not None]
     shown = Illustrations(_pictures(scored, bundle.task, folder), curves, slides, bundle.task.label_table())
     write_report(report, folder, shown)
     return report
+
+
+def _origin(bundle: Bundle) -> dict[str, Any]:
+    """Where the model comes from: which network, trained how long, on what, by which medseg."""
+    known = {key: bundle.provenance[key] for key in ("steps", "data_hash", "medseg") if key in bundle.provenance}
+    network = f"{bundle.plan.network.name}, {bundle.plan.ndim}D"
+    return {"bundle_hash": bundle.hash, "network": network, **known}
 
 
 def _score_one(predictor: Predictor, case: Case, task: Task, folder: Path) -> Scored:
