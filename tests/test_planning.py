@@ -65,8 +65,6 @@ def test_ct_is_clipped_by_the_foreground_and_its_air_is_skipped() -> None:
 
 def test_flips_exchange_sides_only_where_the_task_says_so() -> None:
     assert _plan((40, 40, 40), (1, 1, 1)).augment.flips == (0,)
-    plain = parse_task({"name": "t", "modality": "MR", "labels": {"a": 1, "b": 2}}, "test")
-    assert _plan((40, 40, 40), (1, 1, 1), plain).augment.flips == ()
     sided = _plan((256, 256, 1), (1, 1, 1), _task("photo", 2)).augment
     assert (sided.flips, sided.lateral) == ((1,), 1)  # a picture's left and right lie along its columns
     cells = parse_task({"name": "t", "modality": "microscopy", "dimensions": 2, "labels": {"a": 1}}, "test")
