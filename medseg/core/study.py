@@ -86,7 +86,8 @@ def shrink(study: Study, budget: float, workers: int, reserve: float, overhead: 
 
     reserve: seconds kept for the report; overhead: seconds a training takes beyond its own time. Where the
     share falls below `study.least`, seeds are given up first, then subsets down to three (fewer would cost the
-    curves their intervals), folds, and the other subsets; at last trainings are shorter than that, which the notes say.
+    curves their intervals), folds, the models named last, and the other subsets; at last trainings are shorter
+    than that. The notes say so.
     """
     share = _share(study, budget, workers, reserve, overhead)
     kept = study
@@ -98,11 +99,11 @@ def shrink(study: Study, budget: float, workers: int, reserve: float, overhead: 
         share = _share(kept, budget, workers, reserve, overhead)
     share = max(1.0, share if kept.time is None else min(share, kept.time))
     notes = [f"{kept.trainings} trainings within {budget:g} s: {share:.3g} s each"]
-    notes += [
-        f"{key}: {getattr(kept, key)} instead of {getattr(study, key)}, so that a training keeps {kept.least:g} s"
-        for key in ("seeds", "subsets", "folds")
-        if getattr(kept, key) != getattr(study, key)
-    ]
+    for key in ("seeds", "subsets", "folds", "models"):
+        before, after = getattr(study, key), getattr(kept, key)
+        if before != after:
+            told = (", ".join(after), ", ".join(before)) if key == "models" else (after, before)
+            notes.append(f"{key}: {told[0]} instead of {told[1]}, so that a training keeps {kept.least:g} s")
     if share < kept.least:
         notes.append(f"{share:.3g} s a training are fewer than the {kept.least:g} s that the study calls the least")
     return Shrunk(kept.model_copy(update={"time": share, "steps": None}), share, tuple(notes))
@@ -113,13 +114,16 @@ def _share(study: Study, budget: float, workers: int, reserve: float, overhead: 
     return (budget - reserve) / rounds - overhead
 
 
-def _fewer(study: Study) -> dict[str, int] | None:
+def _fewer(study: Study) -> dict[str, Any] | None:
+    """What is given up next; None where nothing is left to give up."""
     if study.seeds > 1:
         return {"seeds": study.seeds - 1}
     if study.subsets > 3:
         return {"subsets": study.subsets - 1}
     if study.folds > 1:
         return {"folds": study.folds - 1}
+    if len(study.models) > 1:
+        return {"models": dict(list(study.models.items())[:-1])}
     return {"subsets": study.subsets - 1} if study.subsets > 1 else None
 
 

@@ -98,6 +98,19 @@ def test_a_tight_budget_gives_up_seeds_before_subsets_and_keeps_three_of_them() 
     assert any(note.startswith("subsets: 3 instead of 5") for note in shrunk.notes)
 
 
+def test_a_tight_budget_gives_up_the_last_model_before_the_intervals() -> None:
+    study = parse_study({**RAW, "models": ["unet", "vnet"], "subsets": 3, "least": "20s"}, "f")
+    shrunk = shrink(study, 300, 1, reserve=30, overhead=5)
+    assert (list(shrunk.study.models), shrunk.study.subsets, shrunk.seconds) == (["unet"], 3, 25)
+    assert any(note.startswith("models: unet instead of unet, vnet") for note in shrunk.notes)
+
+
+@pytest.mark.parametrize("name", ["cells_few_labels", "hippocampus_few_labels"])
+def test_shipped_studies_keep_their_intervals_in_ten_minutes(name: str) -> None:
+    shrunk = shrink(find_study(name), 600, 1, reserve=15, overhead=6)
+    assert shrunk.study.subsets >= 3 and shrunk.seconds >= shrunk.study.least
+
+
 def test_a_budget_below_everything_says_so() -> None:
     shrunk = shrink(parse_study({**RAW, "folds": 2}, "f"), 40, 1, reserve=10, overhead=2)
     assert (shrunk.study.subsets, shrunk.study.folds) == (1, 1)
