@@ -29,6 +29,12 @@ DEFINITIONS: dict[str, str] = {
     "n_empty_reference": "label predicted although the reference has none: counted as 0, and as far away as "
     "the image is long",
     "n_missed": "label in the reference, but not predicted at all: counted as 0, and as far away as the image is long",
+    "f1_50": "of objects: 2 TP / (2 TP + FP + FN) over all images together; a predicted and a true object match at an "
+    "intersection over union of .5 or more (f1_55 … f1_95: of that much)",
+    "accuracy_50": "of objects: TP / (TP + FP + FN) over all images together, which StarDist calls AP",
+    "pq_50": "panoptic quality: sum of the matches' intersection over union / (TP + FP / 2 + FN / 2), over all images",
+    "aji": "aggregated Jaccard index: every true object with its best prediction; unused predictions count against it",
+    "per_image": "the same figures of objects, each the mean over the images (as Cellpose averages)",
 }
 
 
