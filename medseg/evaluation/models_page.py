@@ -14,7 +14,7 @@ from medseg.evaluation.report_page import FOREMOST, Illustrations, facts, fittin
 from medseg.evaluation.score import mean_defined
 from medseg.evaluation.statistics import SIGNIFICANT, PairedTest, RankStability
 
-_MOST_ROWS = 3000  # of the table of cases; the rest is in report.csv
+_MOST_ROWS = 2000  # of the table of cases; the rest is in report.csv
 
 
 def models_html(

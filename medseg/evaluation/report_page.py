@@ -19,8 +19,8 @@ from medseg.evaluation.slides import CT_SCALE, Slides
 from medseg.metrics import METRICS
 
 # Slices of cases fill the page up to this; with pictures and tables it stays below 15 MB.
-MOST_SLIDE_BYTES = 12_000_000
-_MOST_ROWS = 3000  # of the table of cases; the rest is in report.csv
+MOST_SLIDE_BYTES = 10_500_000
+_MOST_ROWS = 2000  # of the table of cases; the rest is in report.csv
 _MOST_PLOTTED = 12  # labels with a Bland-Altman plot
 _MOST_CLASSES = 25  # in the table of what is taken for what; report.json has all
 _LONG = 200  # characters of a fact that is folded away
