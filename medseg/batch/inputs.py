@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ def hash_inputs(source: Source, known: Mapping[str, Fact]) -> Inputs:
 def unchanged(source: Source, known: Mapping[str, Fact]) -> bool:
     """Whether size, time and inode of all files are those `known`; no file is read."""
     try:
-        return all(_same(file, known.get(path_hash(file))) for file in files_of(source))
+        return all(_is_as(known.get(path_hash(file)), file.stat()) for file in files_of(source))
     except OSError:
         return False
 
@@ -68,14 +69,13 @@ def signature(source: Source, untimed: Path) -> tuple[tuple[str, int, int], ...]
     return tuple(sorted(listed))
 
 
-def _same(file: Path, fact: Fact | None) -> bool:
-    stat = file.stat()
+def _is_as(fact: Fact | None, stat: os.stat_result) -> bool:
     return fact is not None and (fact.size, fact.mtime_ns, fact.inode) == (stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
 
 def _fact(file: Path, known: Fact | None) -> Fact:
     stat = file.stat()
-    if known is not None and (known.size, known.mtime_ns, known.inode) == (stat.st_size, stat.st_mtime_ns, stat.st_ino):
+    if known is not None and _is_as(known, stat):
         return known
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()

@@ -81,6 +81,7 @@ def predict_folder(
 ) -> BatchResult:
     """Segment every scan below `scans` into `output`; one row per scan in results.csv.
 
+    model: or a predictor that is loaded already, which only the serial executor can use.
     A scan that cannot be segmented becomes a row with the reason and never stops the others. What the
     ledger in `output` knows as done, from the same files, bundle and options, is not done again. An
     interrupt (Ctrl-C, SIGTERM) finishes ledger and results.csv and is raised as KeyboardInterrupt; with

@@ -125,7 +125,7 @@ class Segmenter:
         try:
             prediction = self.predictor.predict(item.scan)
         except Exception as error:
-            return self._failed(replace(item, scan=None), error)
+            return self._failed(item, error)
         outcome = prediction.outcome
         item = replace(item, scan=None, prediction=prediction)
         if outcome.status in (Status.OK, Status.REVIEW):

@@ -34,7 +34,7 @@ class Arrivals:
         ready = []
         for source in sources:
             mark = signature(source, self.unpacked)
-            last, since = self.seen.get(source.name, ((), now))
+            last, since = self.seen.get(source.name, (None, now))  # a folder that cannot be read has no files at all
             if mark != last:
                 self.seen[source.name] = (mark, now)
             elif now - since >= self.quiet_for and self.taken.get(source.name) != mark:

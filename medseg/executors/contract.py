@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from medseg.core.errors import MedsegError, UsageError
 
 STAGES = ("read", "compute", "write")
+DEPTH = len(STAGES)  # jobs under way in one worker, at most
 
 
 class ExecutorError(MedsegError):
@@ -50,15 +51,15 @@ class Limits:
     attempts: int = 2
     address: str | None = None
     accelerator: bool = True
-    depth: int = len(STAGES)
+    depth: int = DEPTH
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"workers: must be 1 or more, not {self.workers}")
         if self.timeout is not None and not self.timeout > 0:
             raise UsageError(f"timeout: must be longer than zero, not {self.timeout}")
-        if not 1 <= self.depth <= len(STAGES):
-            raise UsageError(f"depth: must be 1 to {len(STAGES)}, not {self.depth}")
+        if not 1 <= self.depth <= DEPTH:
+            raise UsageError(f"depth: must be 1 to {DEPTH}, not {self.depth}")
         if self.attempts < 1:
             raise UsageError(f"attempts: must be 1 or more, not {self.attempts}")
 

@@ -9,8 +9,6 @@ from typing import Any
 
 from medseg.executors.contract import STAGES, Make, Work
 
-DEPTH = len(STAGES)  # jobs under way in one worker, at most
-
 
 class Pipeline:
     """A `Work` with one thread a stage. Each thread keeps to its stage: libraries keep state by thread.

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from threading import Lock
@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Any
 
 from medseg.core.errors import MedsegError
-from medseg.executors.contract import Began, Event, ExecutorError, Finished, Job, Limits, Lost, Make, raised
-from medseg.executors.pipeline import DEPTH, Clock, Pipeline
+from medseg.executors.contract import DEPTH, Began, Event, ExecutorError, Finished, Job, Limits, Lost, Make, raised
+from medseg.executors.pipeline import Clock, Pipeline
 from medseg.executors.queue import Queue
 
 _POLL = 0.5  # seconds between looks at the clocks of jobs
@@ -138,9 +138,9 @@ class _Worker:
 
     process: Any
     connection: Connection
+    depth: int
     ready: bool = False
     alone: bool = False
-    depth: int = DEPTH
     jobs: dict[str, Job] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
 
@@ -149,9 +149,10 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_main, args=(theirs, make), daemon=True, name="medseg-worker")
-        process.start()
+        with _deaf_to_interrupts():
+            process.start()
         theirs.close()
-        return cls(process, ours, depth=depth)
+        return cls(process, ours, depth)
 
     @property
     def has_room(self) -> bool:
@@ -175,6 +176,19 @@ class _Worker:
         return code
 
 
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """A process that is started in the block never hears Ctrl-C, not even while it still imports (POSIX)."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _ending(code: int | None) -> str:
     """'was killed (SIGKILL)' or 'ended with exit code 3'."""
     if code is None or code >= 0:
@@ -188,7 +202,8 @@ def _ending(code: int | None) -> str:
 
 def _main(connection: Connection, make: Make) -> None:
     """Take jobs from the pipe until it closes; tell what becomes of them."""
-    # Ctrl-C reaches the whole group of processes; what becomes of the workers is the driver's business.
+    # Ctrl-C reaches the whole group of processes; what becomes of the workers is the driver's business. Where it
+    # could not be blocked from the start, it is ignored from here on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The thread that computes needs the interpreter between any two layers of the network; the default of
     # 5 ms, which reading and writing would keep it waiting each time, is as long as many a layer takes.

@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import Any
 
 from medseg.core.errors import MedsegError, MissingDependencyError
-from medseg.executors.contract import Began, Event, ExecutorError, Finished, Job, Limits, Lost, Make, raised
-from medseg.executors.pipeline import DEPTH, Clock, Pipeline
+from medseg.executors.contract import DEPTH, Began, Event, ExecutorError, Finished, Job, Limits, Lost, Make, raised
+from medseg.executors.pipeline import Clock, Pipeline
 from medseg.executors.queue import Queue
 
 _POLL = 0.5  # seconds between looks at what is finished
@@ -99,7 +99,7 @@ class Executor:
             num_cpus=1, num_gpus=graphics, max_restarts=0, max_concurrency=DEPTH + 2, scheduling_strategy="SPREAD"
         )
         actor = kind.remote(self._make)
-        return _Worker(actor, actor.started.remote(), depth=self._limits.depth)
+        return _Worker(actor, actor.started.remote(), self._limits.depth)
 
     # ---- hearing --------------------------------------------------------------------------------
 
@@ -180,9 +180,9 @@ class _Worker:
 
     actor: Any
     starting: Any
+    depth: int
     node: str = ""
     alone: bool = False
-    depth: int = DEPTH
     jobs: dict[Any, Job] = field(default_factory=dict)
 
     @property

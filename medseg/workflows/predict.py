@@ -151,14 +151,14 @@ def _check(options: PredictOptions) -> None:
 
 def _limits(options: PredictOptions) -> Limits:
     """With a limit on memory no scan is read ahead: what is promised is for one scan at a time."""
-    from medseg.executors.contract import STAGES, Limits
+    from medseg.executors.contract import DEPTH, Limits
 
     return Limits(
         workers=options.workers,
         timeout=options.timeout,
         address=options.address,
         accelerator=options.device != "cpu",
-        depth=len(STAGES) if options.memory is None else 1,
+        depth=DEPTH if options.memory is None else 1,
     )
 
 

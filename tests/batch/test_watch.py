@@ -49,6 +49,15 @@ def test_a_series_is_ready_when_nothing_of_it_changed_for_long_enough(tmp_path: 
     assert arrivals.quiet([series]) == [series]
 
 
+def test_a_folder_that_cannot_be_read_is_taken_too(tmp_path: Path) -> None:
+    clock = [0.0]
+    arrivals = Arrivals(10, lambda: clock[0], tmp_path / "unpacked")
+    folder = Source(tmp_path, (), "unknown", "locked")
+    assert arrivals.quiet([folder]) == []
+    clock[0] = 11
+    assert arrivals.quiet([folder]) == [folder]
+
+
 def test_times_of_unpacked_files_mean_nothing(tmp_path: Path) -> None:
     now = 0.0
     arrivals = Arrivals(10.0, lambda: now, tmp_path)
