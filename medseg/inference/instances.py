@@ -108,6 +108,7 @@ def _voxel_size(shape: Sequence[int], spacing: Sequence[float]) -> float:
 
 _SEEDS = (0.5, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)
 _SMOOTHINGS = (1.0, 0.0, 0.5, 2.0, 3.0)  # in voxels of the finest spacing
+_SMALL, _WIDEST = 10, 0.35  # percentile of the true sizes; part of its radius beyond which neighbours blur
 _CERTAIN = (0.4, 0.0, 0.2, 0.5, 0.6, 0.7, 0.8)
 _SHARES = (0.05, 0.0, 0.02, 0.1, 0.15, 0.2, 0.3)  # of the median true object's size
 
@@ -126,19 +127,27 @@ def fitted(examples: Sequence[Example], start: InstanceSpec) -> InstanceSpec:
     """The settings that tell these objects apart best; `start` where they hold none.
 
     Best is the highest sum of F1 at an IoU of .5 and mean F1 over .5 to .95, both means over the pictures, so
-    that one full of errors does not decide for all; of equally good ones the first. Seeds and smoothing are searched together, then certainty and
-    sizes.
+    that one full of errors does not decide for all; of equally good ones the first. Seeds and smoothing are
+    searched together, then certainty and sizes.
     """
-    sizes = [size for example in examples for size in np.bincount(example.ids.reshape(-1))[1:] if size]
-    if not sizes:
+    voxels = [size for example in examples for size in np.bincount(example.ids.reshape(-1))[1:] if size]
+    if not voxels:
         return start
     shape, spacing = examples[0].ids.shape, examples[0].spacing
-    median = float(np.median(sizes)) * _voxel_size(shape, spacing)
-    finest = min(step for n, step in zip(shape, spacing, strict=True) if n > 1)
+    sizes = np.array(voxels) * _voxel_size(shape, spacing)
+    median = float(np.median(sizes))
     usual = InstanceSpec(certain=_CERTAIN[0], smallest=_SHARES[0] * median)
-    best = _best(examples, [replace(usual, seed=s, smoothing=t * finest) for t, s in product(_SMOOTHINGS, _SEEDS)])
+    finest = min(step for n, step in zip(shape, spacing, strict=True) if n > 1)
+    widest = _WIDEST * _radius(float(np.percentile(sizes, _SMALL)), flat=shape[2] == 1)
+    smoothings = [t * finest for t in _SMOOTHINGS if t * finest <= widest]
+    best = _best(examples, [replace(usual, seed=s, smoothing=t) for t, s in product(smoothings, _SEEDS)])
     best = _best(examples, [replace(best, certain=certain) for certain in _CERTAIN])
     return _best(examples, [replace(best, smallest=share * median) for share in _SHARES])
+
+
+def _radius(size: float, flat: bool) -> float:
+    """Of the circle or ball of this size."""
+    return float(np.sqrt(size / np.pi)) if flat else float(np.cbrt(3 * size / (4 * np.pi)))
 
 
 def _best(examples: Sequence[Example], specs: Sequence[InstanceSpec]) -> InstanceSpec:

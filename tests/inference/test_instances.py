@@ -119,6 +119,8 @@ def test_settings_are_those_that_fit_best_and_stay_where_there_is_nothing_to_fit
         return float(np.mean([f1(separate(e.mask, e.interiors, used, e.spacing), e.ids) for e in examples]))
 
     assert score(spec) > score(start) and score(spec) > 0.9
+    small = np.percentile(np.bincount(np.concatenate([e.ids.ravel() for e in examples]))[1:], 10)
+    assert spec.smoothing < np.sqrt(small / np.pi)  # no neighbours blur into one
     assert fitted([replace(examples[0], ids=np.zeros_like(examples[0].ids))], start) == start
 
 
