@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from medseg.evaluation.models import Comparison
 
 _SCORED_ON = {"test": "the test cases", "validation": "the validation cases", "given": "the given cases"}
-_PER_LABEL = {"Dice": "mean_dice", "IoU": "mean_iou", "Dice (all voxels)": "dataset_dice", "cases": "n_defined"}
+_PER_LABEL = {
+    "Dice": "mean_dice",
+    "IoU": "mean_iou",
+    "Dice (all voxels)": "dataset_dice",
+    "HD95 mm": "mean_hd95",
+    "NSD": "mean_nsd",
+    "clDice": "mean_cldice",
+    "cases": "n_defined",
+}
 _HEADLINE = {"mean Dice": "mean_dice", "mean IoU": "mean_iou", "mIoU over the dataset": "dataset_miou"}
 _COUNTS = {
     "absent in both (left out)": "n_both_empty",
@@ -26,8 +34,9 @@ def print_report(report: Report) -> None:
     print(f"Scored on {_SCORED_ON.get(report.scored_on, report.scored_on)} ({report.summary.get('n_cases', 0)}):")
     if per_label:
         parts = {**per_label, **report.summary.get("per_region", {})}
-        rows = [[name, *(figures.get(key) for key in _PER_LABEL.values())] for name, figures in parts.items()]
-        print_table(["label", *_PER_LABEL], rows)
+        shown = {name: key for name, key in _PER_LABEL.items() if any(key in figures for figures in parts.values())}
+        rows = [[name, *(figures.get(key) for key in shown.values())] for name, figures in parts.items()]
+        print_table(["label", *shown], rows)
     print(", ".join(f"{name} {cell_text(report.summary.get(key))}" for name, key in _HEADLINE.items()))
     counts = [f"{report.summary[key]} {name}" for name, key in _COUNTS.items() if report.summary.get(key)]
     if counts:
