@@ -161,3 +161,12 @@ def test_a_longer_training_gets_a_larger_network_and_says_so() -> None:
 def test_bodies_are_flipped_unless_a_label_names_its_side_alone(labels: dict[str, Any], flips: tuple[int, ...]) -> None:
     task = parse_task({"name": "t", "modality": "MR", "dimensions": 3, "labels": labels}, "test")
     assert _plan((40, 52, 38), (1, 1, 1), task).augment.flips == flips
+
+
+def test_a_long_training_sees_stronger_variation() -> None:
+    prints, task = _prints((40, 52, 38), (1, 1, 1)), _task("MR")
+    found = [
+        plan(prints, task, machine("cpu", 3), wishes).augment.elastic_probability
+        for wishes in ({}, {"schedule.time_budget": "300"}, {"schedule.time_budget": "1200"}, {"schedule.steps": 4000})
+    ]
+    assert found == [0.2, 0.2, 0.5, 0.5]
