@@ -133,14 +133,16 @@ def _write(prediction: Prediction, arguments: argparse.Namespace) -> dict[str, A
 
 def balls(labelmap: LabelMap) -> NDArray[np.uint8]:
     """As many balls as there are labels, in a lattice that fills the grid; values as the labels have them."""
-    array = np.zeros(labelmap.array.shape, dtype=np.uint8, order="F")
+    shape: tuple[int, ...] = labelmap.array.shape
+    array = np.zeros(shape, dtype=np.uint8, order="F")
     values = [label.value for label in labelmap.labels]
     edge = int(np.ceil(len(values) ** (1 / 3)))
-    cell = [n / edge for n in array.shape]
+    cell = [size / edge for size in shape]
     for place, value in enumerate(values):
-        middle = [(n + 0.5) * size for n, size in zip(np.unravel_index(place, (edge,) * 3), cell, strict=True)]
+        lattice = (place // edge**2, place // edge % edge, place % edge)
+        middle = [(at + 0.5) * size for at, size in zip(lattice, cell, strict=True)]
         box = tuple(slice(int(m - size / 2), int(m + size / 2)) for m, size in zip(middle, cell, strict=True))
-        far: list[NDArray[np.float64]] = [
+        far: list[NDArray[Any]] = [
             ((np.arange(b.start, b.stop) - m) / (0.45 * size)) ** 2
             for b, m, size in zip(box, middle, cell, strict=True)
         ]
