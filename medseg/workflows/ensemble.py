@@ -136,7 +136,7 @@ def _splits(cases: Mapping[str, Case], task: Task, options: TrainOptions) -> tup
 
 def _share(options: TrainOptions, started: float, left: int) -> TrainOptions:
     """The options of one of `left` models that are still to be trained."""
-    alone = replace(options, folds=None, split=None, resume=False)
+    alone = replace(options, folds=None, split=None, resume=False, checked=True)
     if options.time_budget is None:
         return alone
     rest = (1 - _ENDING) * options.time_budget - (time.monotonic() - started)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from medseg.training.team import Team
 
 TRAINING = "training.json"
-_WATCH_SHARE = 0.02  # of the time budget for one look at the validation cases
+_WATCH_SHARE = 0.01  # of the time budget for one look at the validation cases
 _REPORT_SECONDS = 8.0  # pictures, plots and pages, measured on two cores
 
 
