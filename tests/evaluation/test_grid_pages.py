@@ -23,7 +23,8 @@ def compared(patients: int) -> dict[str, Any]:
         for model, mean in {"good": 0.85, "poor": 0.7}.items()
     }
     cost = {"trainings": 1, "failed": 0, "reasons": [], "dataset_miou": 0.6, "parameters": 10**6,
-            "multiply_adds": 10**9, "patch": [64, 64, 1], "seconds": 60.0, "steps": 50.0, "learning_rates": [0.002], "inference_ms": 20.0,
+            "multiply_adds": 10**9, "patch": [64, 64, 1], "seconds": 60.0, "steps": 50.0,
+            "learning_rates": [0.002], "inference_ms": 20.0,
             "peak_bytes": 10**9}  # fmt: skip
     rows = [
         {"model": m, "dice": asdict(bootstrap_mean(list(d.values()), cases)), **cost} for m, d in dice.items()
