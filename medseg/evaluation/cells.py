@@ -56,7 +56,7 @@ def painted(prediction: Prediction) -> LabelMap:
     used = int(table.max())
     name = prediction.labelmap.labels[0].name if prediction.labelmap.labels else "objects"
     labels = [Label("", value, color=default_color(value)) for value in range(1, used)]
-    labels.append(Label(f"{int(ids.max())} × {name}", used, color=default_color(used)))
+    labels.append(Label(f"{name}: {int(ids.max())}", used, color=default_color(used)))
     return LabelMap(table[ids].astype(np.uint8), geometry, tuple(labels))
 
 

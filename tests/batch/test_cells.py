@@ -98,7 +98,7 @@ def test_no_object_gives_a_table_without_rows() -> None:
 def test_touching_objects_are_painted_differently(seed: int) -> None:
     ids = paint_cells(seed).labelmap.array.astype(np.int32)
     shown = painted(predicted(ids, np.ones((1, *ids.shape), np.float32), (1, 1, 1)))
-    assert np.array_equal(shown.array > 0, ids > 0) and shown.labels[-1].name == f"{ids.max()} × cell"
+    assert np.array_equal(shown.array > 0, ids > 0) and shown.labels[-1].name == f"cell: {ids.max()}"
     assert len(shown.labels) <= 7
     for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:, 1:], np.s_[:-1, :-1])):
         touching = (ids[one] != ids[other]) & (ids[one] > 0) & (ids[other] > 0)
