@@ -21,6 +21,7 @@ _PER_LABEL = {
     "cases": "n_defined",
 }
 _HEADLINE = {"mean Dice": "mean_dice", "mean IoU": "mean_iou", "mIoU over the dataset": "dataset_miou"}
+_OBJECTS = {"F1 at an IoU of 0.5": "f1_50", "panoptic quality": "pq_50", "AJI": "aji"}
 _COUNTS = {
     "absent in both (left out)": "n_both_empty",
     "predicted but absent in the reference (scored 0)": "n_empty_reference",
@@ -38,6 +39,8 @@ def print_report(report: Report) -> None:
         rows = [[name, *(figures.get(key) for key in shown.values())] for name, figures in parts.items()]
         print_table(["label", *shown], rows)
     print(", ".join(f"{name} {cell_text(report.summary.get(key))}" for name, key in _HEADLINE.items()))
+    if "f1_50" in report.summary:
+        print("objects: " + ", ".join(f"{name} {cell_text(report.summary[key])}" for name, key in _OBJECTS.items()))
     counts = [f"{report.summary[key]} {name}" for name, key in _COUNTS.items() if report.summary.get(key)]
     if counts:
         print("case and label pairs: " + ", ".join(counts))
