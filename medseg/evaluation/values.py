@@ -12,6 +12,7 @@ from medseg.core.errors import UsageError
 from medseg.core.labels import IGNORE, Label
 from medseg.core.task import Task, parse_task
 from medseg.core.volume import LabelMap
+from medseg.data.drawn import read_drawn
 from medseg.data.labels import map_values, numbered
 from medseg.evaluation.score import wanted
 from medseg.metrics.case import Wanted
@@ -27,7 +28,7 @@ class Meaning:
     out, empty where the values found are the labels themselves; ignore: the value in mapped
     references that leaves both masks, None where there is none; measured: what is measured of them;
     regions: unions of labels that are measured as well; objects: both sides number objects that are to
-    be matched, too.
+    be matched, too; drawn_on: name of a reference -> the DICOM series that it (SEG, RTSTRUCT) was drawn on.
     """
 
     reference: tuple[Task, ...]
@@ -37,10 +38,18 @@ class Meaning:
     measured: Wanted
     regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     objects: bool = False
+    drawn_on: Mapping[str, Source] = field(default_factory=dict)
 
     def read_reference(self, source: Source) -> LabelMap:
-        """A reference in scored values. Raises FormatError where it is unreadable or holds undeclared ones."""
-        return _read(source, self.reference, self.labels)
+        """A reference in scored values. Raises FormatError where it is unreadable or holds undeclared ones.
+
+        Drawn structures are found by their names (see `medseg.data.drawn.read_drawn`) and need a task.
+        """
+        image = self.drawn_on.get(source.name)
+        if image is None:
+            return _read(source, self.reference, self.labels)
+        drawn = read_drawn(source, image, self.reference[0]).labelmap
+        return _mapped(drawn, self.reference[1:], self.labels, source)
 
     def read_prediction(self, source: Source) -> LabelMap:
         """A prediction in scored values. Raises FormatError where it is unreadable or holds undeclared ones."""
@@ -74,7 +83,10 @@ def meaning(task: Task | None, merge: Merges, reference_merge: Merges, binary: b
 
 
 def _read(source: Source, steps: tuple[Task, ...], labels: tuple[Label, ...]) -> LabelMap:
-    raw = formats.read_labels(source)
+    return _mapped(formats.read_labels(source), steps, labels, source)
+
+
+def _mapped(raw: LabelMap, steps: tuple[Task, ...], labels: tuple[Label, ...], source: Source) -> LabelMap:
     array = raw.array
     for step in steps:
         array = map_values(array, step, source.path)

@@ -170,7 +170,7 @@
     canvas.style.aspectRatio = one.width + " / " + one.height;
     range.max = one.places.length - 1;
     range.value = one.start;
-    range.disabled = one.places.length < 2;
+    range.disabled = range.parentElement.hidden = one.places.length < 2;
     element("viewer-title").textContent = one.case;
     ["left", "right", "top", "bottom"].forEach((side, n) => { dialog.querySelector(".edge." + side).textContent = one.edges[n]; });
     windows.hidden = one.scale !== "ct";

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from medseg.core.events import Listener, Message, Progress, silent
 from medseg.core.labels import Label
 from medseg.core.report import Report
 from medseg.core.task import Task
+from medseg.data.drawn import is_drawn
+from medseg.data.pairs import Found
 from medseg.data.shipped import find_task
 from medseg.evaluation.compare import Compared, compare, value_labels, with_all_labels
 from medseg.evaluation.matching import Match, match, without_helpers
@@ -69,8 +71,10 @@ def evaluate(
     """Score label maps against references; write report.json, report.csv and report.html into `output`.
 
     Both are folders (of any depth) or single files of label maps: NIfTI, NRRD, MetaImage, PNG, TIFF,
-    matched by name. References without a usable prediction are reported by name and scored as empty;
-    a prediction on another grid is reported and not scored (see EvaluateOptions for both).
+    matched by name. References may be a folder of DICOM series with the SEG or RTSTRUCT drawn on them, which
+    need a task and are called by their series, as `predict` calls its outputs. References without a
+    usable prediction are reported by name and scored as empty; a prediction on another grid is reported
+    and not scored (see EvaluateOptions for both).
     Raises FormatError where a folder is missing, UsageError where nothing can be compared, TaskError
     for a wrong task or map.
     """
@@ -148,19 +152,32 @@ def model_names(folders: Sequence[Path]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What predictions are scored against, and how."""
+    """What predictions are scored against, and how.
+
+    drawn: references that are DICOM SEG or RTSTRUCT; problems: of those that cannot be used.
+    """
 
     references: Path
     output: Path
     options: EvaluateOptions
     task: Task | None
     means: Meaning
+    drawn: tuple[Source, ...] = ()
+    problems: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, references: Path, output: Path, options: EvaluateOptions) -> _Asked:
         task = find_task(options.task) if options.task is not None else None
         means = meaning(task, options.map, options.reference_map, options.binary, options.ignore)
-        return cls(references, output, options, task, means)
+        found = _drawn(references, task)
+        if found is None:
+            return cls(references, output, options, task, means)
+        # A drawing is called by its series, as predictions are.
+        pairs = {case.images[0].name: (case.label, case.images[0]) for case in found.cases}
+        drawn = {name: replace(label, name=name) for name, (label, _) in pairs.items() if label is not None}
+        means = replace(means, drawn_on={name: pairs[name][1] for name in drawn})
+        problems = {problem.case: problem.message for problem in found.problems}
+        return cls(references, output, options, task, means, tuple(drawn.values()), problems)
 
     def groups(self, cases: Iterable[str]) -> Mapping[str, str]:
         """case -> patient, as far as it is known."""
@@ -178,7 +195,7 @@ class _Run:
 
 
 def _compare(predictions: Path, asked: _Asked, listener: Listener, stage: str = "evaluate") -> _Run:
-    matched = _matched(predictions, asked.references, asked.output)
+    matched = _matched(predictions, asked)
     pairs = _pairs(matched)
     compared: dict[str, Compared] = {}
     for reference, prediction in pairs.values():
@@ -197,7 +214,7 @@ def _compare(predictions: Path, asked: _Asked, listener: Listener, stage: str = 
 def _report(run: _Run, labels: Sequence[Label], asked: _Asked) -> Report:
     compared = run.compared
     scores = with_all_labels([case.scores for case in compared.values() if case.scores is not None], labels)
-    problems = {name: case.problem for name, case in compared.items() if case.problem}
+    problems = {**asked.problems, **{name: case.problem for name, case in compared.items() if case.problem}}
     told = {
         "predictions": str(run.folder),
         "references": str(asked.references),
@@ -222,9 +239,27 @@ def _album(runs: Sequence[_Run], labels: Sequence[Label], asked: _Asked) -> Albu
     return Album(pairs, asked.means, labels, options.images, asked.output / "pictures", options.resample)
 
 
-def _matched(predictions: Path, references: Path, output: Path) -> Match:
+def _drawn(references: Path, task: Task | None) -> Found | None:
+    """The series below `references` with what is drawn on them, where drawings (SEG, RTSTRUCT) are all it holds."""
+    sources = formats.discover(references)
+    if not any(map(is_drawn, sources)) or any(source.format != "dicom" for source in sources):
+        return None
+    if task is None:
+        raise UsageError(
+            f"{references}: holds DICOM SEG or RTSTRUCT, whose structures have names and no values; "
+            "name a task, whose labels say which of them are meant"
+        )
+    from medseg.data.dicom_tree import find_drawn
+
+    return find_drawn(references, task)
+
+
+def _matched(predictions: Path, asked: _Asked) -> Match:
     """Which file belongs to which reference; what medseg itself wrote beside predictions is left out."""
-    true = [source for source in formats.discover(references) if not _below(source.path, output)]
+    references, output = asked.references, asked.output
+    true = list(asked.drawn) or [
+        source for source in formats.discover(references) if not (_below(source.path, output) or is_drawn(source))
+    ]
     if not true:
         raise UsageError(f"{references}: holds no label map (NIfTI, NRRD, MetaImage, PNG, TIFF)")
     found = [s for s in without_helpers(formats.discover(predictions), predictions) if not _below(s.path, output)]

@@ -60,7 +60,7 @@ def illustrate(
     chosen = [case for case in order if case in album.pairs][:MOST_CASES]
     for done, case in enumerate(chosen):
         listener(Progress("draw", done, len(chosen)))
-        wanted = captions.get(case) if album.images is not None else None
+        wanted = captions.get(case) if album.images is not None or case in images else None
         if room <= 0 and wanted is None:
             continue
         try:
@@ -79,7 +79,7 @@ def illustrate(
 
 def _images(album: Album) -> dict[str, Source]:
     if album.images is None:
-        return {}
+        return dict(album.meaning.drawn_on)
     matched = match(
         first_channels(formats.discover(album.images)), [reference for reference, _ in album.pairs.values()]
     )

@@ -15,8 +15,9 @@ from medseg.core.geometry import Geometry
 from medseg.core.report import Report
 from medseg.core.volume import LabelMap, Volume
 from medseg.evaluation.report import case_table
-from medseg.formats import source_of, write_labelmap, write_volume
+from medseg.formats import discover, source_of, write_labelmap, write_volume
 from medseg.workflows.evaluate import EvaluateOptions, evaluate, evaluate_models, model_names
+from tests.drawings import ct, square, write_rtstruct
 
 GRID = Geometry(np.diag([-1.0, -1.0, 2.0, 1.0]), (6, 5, 4))
 
@@ -233,6 +234,25 @@ def test_what_cannot_be_compared_at_all_is_one_sentence(folders: tuple[Path, Pat
     with pytest.raises(TaskError, match="belongs to both"):
         evaluate(predictions, references, output, EvaluateOptions(map={"x": (1,), "y": (1,)}))
     assert not output.exists()
+
+
+def test_references_drawn_in_dicom_are_called_by_their_series(tmp_path: Path) -> None:
+    root, task = tmp_path / "dicom", tmp_path / "tumour.yaml"
+    task.write_text("name: tumour\nmodality: CT\nlabels: {tumour: {value: 1, names: 'GTV.*'}}\n")
+    geometry = ct(root / "scan")
+    contours = [square(geometry, (2.5, 1.5), (6.5, 5.5), k) for k in (1, 2)]
+    write_rtstruct(root / "drawn.dcm", root / "scan", {"GTV 1": contours, "Patient": contours})
+    scan = next(source for source in discover(root) if source.modality == "CT")
+    found = np.zeros(geometry.shape, np.uint8)
+    found[3:7, 2:6, 1] = 1
+    write_labelmap(LabelMap(found, geometry), scan, tmp_path / "predictions" / scan.name)
+    options = EvaluateOptions(task=str(task))
+    report = evaluate(tmp_path / "predictions", root, tmp_path / "out", options)
+    assert _figures(report) == {scan.name: {"tumour": pytest.approx(2 / 3)}}
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "data:image/webp" in page and (tmp_path / "out" / "pictures" / "worst.png").exists()
+    with pytest.raises(UsageError, match="name a task"):
+        evaluate(tmp_path / "predictions", root, tmp_path / "out")
 
 
 @pytest.mark.real_data
