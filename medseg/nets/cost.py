@@ -97,7 +97,7 @@ class _Maps(TorchDispatchMode):
 def _note(name: str, shapes: dict[str, tuple[int, ...]]) -> Any:
     def hook(module: nn.Module, given: Any, out: Any) -> None:
         if isinstance(out, Tensor):
-            shapes[name] = tuple(int(n) for n in out.shape[1:])
+            shapes.setdefault(name, tuple(int(n) for n in out.shape[1:]))  # one pool may serve several stages
 
     return hook
 
