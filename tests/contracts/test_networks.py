@@ -36,6 +36,7 @@ class NetworkContract:
     name: ClassVar[str]
     features: ClassVar[tuple[int, ...]] = (4, 6)
     norm: ClassVar[Norm] = "instance"
+    step: ClassVar[float] = 1e-3  # how far to go downhill
 
     @pytest.fixture(params=[2, 3], ids=["2d", "3d"])
     def spec(self, request: pytest.FixtureRequest) -> NetworkSpec:
@@ -58,6 +59,9 @@ class NetworkContract:
 
     def test_gradient_reaches_every_parameter(self, spec: NetworkSpec) -> None:
         network = build(spec).train()
+        with torch.no_grad():
+            for p in network.parameters():  # scores that start at zero hand nothing back at first
+                p.add_(0.01 * torch.randn_like(p))
         out = network(self.patch(spec))
         logits = out if isinstance(out, list) else [out]
         target = [torch.arange(o[:, 0].numel()).reshape(o[:, 0].shape) % 3 for o in logits]
@@ -65,6 +69,41 @@ class NetworkContract:
         torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]  # torch's own
         dead = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
         assert not dead
+
+    def test_one_step_lowers_the_loss_of_a_single_sample(self, spec: NetworkSpec) -> None:
+        network, x = build(spec).train(), self.patch(spec, batch=1)
+
+        def loss() -> Tensor:
+            out = network(x)
+            logits = out[0] if isinstance(out, list) else out
+            target = torch.arange(logits[:, 0].numel()).reshape(logits[:, 0].shape) % 5 // 2
+            return torch.nn.functional.cross_entropy(logits, target)
+
+        before = loss()
+        before.backward()  # type: ignore[no-untyped-call]  # torch's own
+        slopes = [(p, p.grad) for p in network.parameters() if p.grad is not None]
+        length = torch.stack([slope.norm() for _, slope in slopes]).norm()
+        with torch.no_grad():
+            for p, slope in slopes:
+                p.sub_(self.step * slope / length)
+        assert loss() < before
+
+    @pytest.mark.parametrize("channels", [1, 4])
+    def test_anisotropic_patches_of_any_number_of_channels(self, spec: NetworkSpec, channels: int) -> None:
+        spec = replace(spec, in_channels=channels)
+        shape = [
+            n + (2 - axis) * step for axis, (n, step) in enumerate(zip(smallest(spec), divisor(spec), strict=True))
+        ]
+        with torch.inference_mode():
+            out = build(spec).eval()(torch.randn(1, channels, *shape))
+        assert out.shape[2:] == tuple(n - 2 * m for n, m in zip(shape, margin(spec), strict=True))
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch.export's own
+    def test_exports(self, spec: NetworkSpec) -> None:
+        network, x = build(spec).eval(), self.patch(spec, batch=1)
+        with torch.no_grad():
+            program = torch.export.export(network, (x,))
+            torch.testing.assert_close(program.module()(x), network(x), rtol=1e-4, atol=1e-4)
 
     def test_evaluation_is_deterministic_and_gives_one_tensor(self, spec: NetworkSpec) -> None:
         network, x = build(replace(spec, dropout=0.3)).eval(), self.patch(spec)
@@ -192,8 +231,133 @@ class TestMonaiUNetPlusPlus(NetworkContract):
     norm = "batch"
 
 
+class ZooContract(NetworkContract):
+    """FCN and DeepLab: an eighth of their width, as many atrous branches as they have; any size of patch."""
+
+    branches: ClassVar[int] = 0
+    auxiliary: ClassVar[bool] = False
+    more: ClassVar[int] = 14  # voxels than the smallest patch
+
+    @pytest.fixture(params=[2, 3], ids=["2d", "3d"])
+    def spec(self, request: pytest.FixtureRequest) -> NetworkSpec:
+        torch.manual_seed(0)
+        return self.zoo_spec(request.param)
+
+    def zoo_spec(self, ndim: Literal[2, 3]) -> NetworkSpec:
+        rates = ((1,) * ndim,) * self.branches
+        return NetworkSpec(self.name, ndim, 2, 3, norm=self.norm, width=0.125, rates=rates, auxiliary=self.auxiliary)
+
+    def patch(self, spec: NetworkSpec, batch: int = 2) -> Tensor:
+        """Three voxels an axis at the lowest resolution: with fewer, normalisation makes much of little."""
+        shape = [n + self.more for n in smallest(spec)]
+        return torch.randn(batch, spec.in_channels, *shape, generator=torch.Generator().manual_seed(1))
+
+    def test_odd_patch_is_refused_in_a_sentence(self, spec: NetworkSpec) -> None:
+        """None is odd: the answer lies on the patch's own grid."""
+        shape = [n + 2 + 3 * axis for axis, n in enumerate(smallest(spec))]
+        network = build(spec)
+        with torch.inference_mode():
+            out = network(torch.randn(2, 2, *shape))
+            assert all(o.shape == (2, 3, *shape) for o in (out if isinstance(out, list) else [out]))
+            assert network.eval()(torch.randn(2, 2, *shape)).shape == (2, 3, *shape)
+
+    def test_patch_that_is_pooled_away_is_refused(self, spec: NetworkSpec) -> None:
+        with pytest.raises(PlanError, match=r"patch: 2 voxels on axis 0 leave"):
+            build(spec)(torch.zeros(1, 2, *(2,) * spec.ndim))
+
+    def test_one_stage_is_refused(self, spec: NetworkSpec) -> None:
+        with pytest.raises(PlanError, match="has its paper's stages"):
+            build(replace(spec, features=(4,)))
+
+
+class SlowZooContract(ZooContract):
+    """A hundred layers take their time; what they are made of is tested with fifty."""
+
+    @pytest.fixture(params=[pytest.param(ndim, marks=pytest.mark.slow) for ndim in (2, 3)], ids=["2d", "3d"])
+    def spec(self, request: pytest.FixtureRequest) -> NetworkSpec:
+        torch.manual_seed(0)
+        return self.zoo_spec(request.param)
+
+
+class TestFCN32s(ZooContract):
+    name = "fcn32s"
+    more = 4
+    norm = "none"
+
+
+class TestFCN16s(ZooContract):
+    name = "fcn16s"
+    more = 4
+    norm = "group"
+
+
+class TestFCN8s(ZooContract):
+    name = "fcn8s"
+    more = 4
+
+
+class TestFCNResNet50(ZooContract):
+    name = "fcn_resnet50"
+    auxiliary = True
+
+
+class TestFCNResNet101(SlowZooContract):
+    name = "fcn_resnet101"
+
+
+class TestDeepLabV1(ZooContract):
+    name = "deeplabv1"
+    branches = 1
+
+
+class TestDeepLabV2(SlowZooContract):
+    name = "deeplabv2"
+    branches = 4
+
+
+class TestDeepLabV3ResNet50(ZooContract):
+    name = "deeplabv3_resnet50"
+    branches = 3
+
+
+class TestDeepLabV3ResNet101(SlowZooContract):
+    name = "deeplabv3_resnet101"
+    branches = 3
+
+
+class TestDeepLabV3MobileNetV3(ZooContract):
+    name = "deeplabv3_mobilenetv3"
+    branches = 3
+    auxiliary = True
+
+
+class TestDeepLabV3PlusResNet50(ZooContract):
+    name = "deeplabv3plus_resnet50"
+    branches = 3
+
+
+class TestDeepLabV3PlusResNet101(SlowZooContract):
+    name = "deeplabv3plus_resnet101"
+    branches = 3
+
+
+class TestDeepLabV3PlusMobileNetV3(ZooContract):
+    name = "deeplabv3plus_mobilenetv3"
+    branches = 3
+
+
+class TestLRASPPMobileNetV3(ZooContract):
+    name = "lraspp_mobilenetv3"
+    norm = "batch"
+
+
 def test_every_network_is_held_to_the_contract() -> None:
-    assert {suite.name for suite in NetworkContract.__subclasses__()} == set(NETWORKS)
+    suites = [suite for suite in _below(NetworkContract) if not _below(suite)]
+    assert {suite.name for suite in suites} == set(NETWORKS)
+
+
+def _below(suite: type[NetworkContract]) -> list[type[NetworkContract]]:
+    return [found for child in suite.__subclasses__() for found in (child, *_below(child))]
 
 
 def test_unknown_name_lists_those_there_are() -> None:
