@@ -192,7 +192,10 @@ def _terms(told: Mapping[str, Any]) -> list[str]:
             for row in told["models"]
             if row["learning_rates"]
         )
-        texts.append(f"Learning rates, from a range test within the budget: {rates}.")
+        texts.append(
+            "Learning rates, each from a range test within the budget, or the plan's where that left it too few "
+            f"steps: {rates}."
+        )
     texts.append("An interval speaks of other patients like these; another training of the same model differs, too.")
     return texts
 

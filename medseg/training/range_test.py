@@ -17,7 +17,7 @@ from medseg.training.losses import batch_loss, make_loss
 _BELOW, _ABOVE = 100.0, 30.0  # the sweep's ends, as factors of the plan's rate
 _SMOOTHING = 0.85  # of the loss: the moving average's decay
 _DIVERGED = 1.5  # times the lowest loss so far: what follows tells nothing any more
-_FEWEST = 16  # steps below which the curve is noise
+FEWEST = 16  # steps below which the curve is noise
 _MAX_GRADIENT_NORM = 12.0  # as in training
 
 
@@ -98,7 +98,7 @@ def range_test(trial: Trial, limit: Limit) -> RangeTest:
         rates.append(rate)
         losses.append(smoothed)
         lowest = min(lowest, smoothed)
-        if len(rates) >= _FEWEST and smoothed > _DIVERGED * lowest:
+        if len(rates) >= FEWEST and smoothed > _DIVERGED * lowest:
             break
     chosen, reason = choose_rate(rates, losses, base)
     return RangeTest(tuple(rates), tuple(losses), chosen, reason, time.monotonic() - started)
@@ -106,10 +106,10 @@ def range_test(trial: Trial, limit: Limit) -> RangeTest:
 
 def choose_rate(rates: list[float], losses: list[float], base: float) -> tuple[float, str]:
     """A tenth of the rate at the lowest smoothed loss, not far from `base`; and the sentence that says so."""
-    if len(rates) < _FEWEST:
+    if len(rates) < FEWEST:
         return base, f"the plan's own: {len(rates)} steps are too few for a range test"
     # The average's first values are hardly smoothed, and low by chance as easily as by learning.
-    best = min(range(_FEWEST // 2, len(losses)), key=losses.__getitem__)
+    best = min(range(FEWEST // 2, len(losses)), key=losses.__getitem__)
     wished = rates[best] / 10
     chosen = min(max(wished, base / 10), 3 * base)
     bound = "" if chosen == wished else ", held within a tenth and three times of the plan's"

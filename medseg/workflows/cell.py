@@ -237,7 +237,7 @@ class Trainer:
 
     def _find_rate(self, run: Path, split: Path, overrides: dict[str, str], started: float) -> int:
         """Prepare the run and, if asked, put the rate that a range test finds into its overrides; the test's steps."""
-        from medseg.training.range_test import range_test
+        from medseg.training.range_test import FEWEST, range_test
         from medseg.workflows.prepare import PrepareOptions, prepare
 
         setup, effort = self.setup, self.setup.effort
@@ -251,11 +251,12 @@ class Trainer:
             checked=True,
         )
         preparation = prepare(setup.task, setup.data, run, options)
-        kept = preparation.plan.schedule.learning_rate
-        if not effort.range_test or "schedule.learning_rate" in overrides:
-            told: dict[str, Any] = {"chosen": kept, "reason": "the plan's own", "rates": [], "losses": []}
-        else:
-            test = range_test(_trial(preparation, setup.device), _limit(effort))
+        kept, limit = preparation.plan.schedule.learning_rate, _limit(effort)
+        told: dict[str, Any] = {"chosen": kept, "reason": "the plan's own", "rates": [], "losses": []}
+        if limit.steps is not None and limit.steps < FEWEST:
+            told["reason"] = f"the plan's own: {limit.steps} steps would be too few for a range test"
+        elif effort.range_test and "schedule.learning_rate" not in overrides:
+            test = range_test(_trial(preparation, setup.device), limit)
             told = asdict(test)
             overrides["schedule.learning_rate"] = str(test.chosen)
         told["seconds"] = round(time.monotonic() - started, 2)
