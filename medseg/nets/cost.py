@@ -65,7 +65,7 @@ def cost(spec: NetworkSpec, patch: Sequence[int]) -> Cost:
     for name, module in network.named_modules():
         if not any(module.children()):
             module.register_forward_hook(_note(name, shapes))
-    counter, maps = FlopCounterMode(display=False, depth=None), _Maps()
+    counter, maps = FlopCounterMode(display=False), _Maps()
     with torch.inference_mode(), counter, maps:
         network(torch.empty(1, spec.in_channels, *patch, device="meta"))
     root = type(network).__name__
@@ -79,11 +79,11 @@ def cost(spec: NetworkSpec, patch: Sequence[int]) -> Cost:
     return Cost(learnt[""], learnt[""] - left_out, counter.get_total_flops() // 2, memory, layers)
 
 
-class _Maps(TorchDispatchMode):
+class _Maps(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it without types
     """Counts the numbers in all tensors that are made; views and what is changed in place are none."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it without types
         self.numbers = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

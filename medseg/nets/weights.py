@@ -32,6 +32,7 @@ State = dict[str, Tensor]
 
 _BUNDLE_WEIGHTS = ("weights.safetensors", "bundle/weights.safetensors")
 _COUNTER = "num_batches_tracked"  # of batch normalisation: no weight, and not worth a word
+_MEMBER = "members.0."  # before the names of the first model of several that answer as one
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network_weights")  # around state dicts in checkpoints
 _FEW = 3  # names of one part that are still told one by one
 
@@ -92,6 +93,8 @@ def read_state(path: Path) -> State:
             f"({type(error).__name__}); give safetensors, a medseg bundle or a state dict"
         ) from error
     state = {str(name).removeprefix("module."): value for name, value in raw.items() if isinstance(value, Tensor)}
+    if any(name.startswith(_MEMBER) for name in state):  # of an ensemble, the first one
+        state = {name.removeprefix(_MEMBER): value for name, value in state.items() if name.startswith(_MEMBER)}
     if not state:
         raise UsageError(f"{path}: holds no tensors by name; give a state dict, as torch.save(model.state_dict()) does")
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):

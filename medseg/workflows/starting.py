@@ -103,7 +103,9 @@ def _with_network(plan: Plan, bundle: Bundle) -> Plan:
     from medseg.nets import fit_patch
 
     own = plan.network
-    network = replace(bundle.plan.network, in_channels=own.in_channels, out_channels=own.out_channels)
+    network = replace(
+        bundle.plan.network, in_channels=own.in_channels, out_channels=own.out_channels, members=own.members
+    )
     i, j, k = [*fit_patch(network, plan.patch[: plan.ndim]), 1][:3]
     window = replace(plan.window, mirror=bundle.plan.window.mirror)
     reasons = {**plan.reasons, "network": f"that of the model it is fine-tuned from ({bundle.hash[:12]})"}

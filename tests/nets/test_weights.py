@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections import OrderedDict
 from dataclasses import replace
@@ -21,6 +22,7 @@ from medseg.core.plan import NetworkSpec
 from medseg.nets import build
 from medseg.nets.weights import load_weights, read_state, transfer
 
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 RESNET = NetworkSpec("fcn_resnet50", 2, 3, 5, norm="batch", width=0.125)
 
 
@@ -56,6 +58,15 @@ def test_a_run_folder_gives_its_bundles_weights(tmp_path: Path) -> None:
     assert set(read_state(tmp_path)) == set(read_state(tmp_path / "bundle")) == set(state)
 
 
+def test_of_an_ensemble_the_first_model_is_taken(tmp_path: Path) -> None:
+    one, other = saved(unet(2), tmp_path / "w.pth", 1), saved(unet(2), tmp_path / "w.pth", 2)
+    both = {f"members.{n}.{name}": value for n, state in enumerate((one, other)) for name, value in state.items()}
+    save_file(both, tmp_path / "weights.safetensors")
+    network = build(unet(2))
+    assert not load_weights(network, unet(2), tmp_path).missing
+    assert torch.equal(network.state_dict()["encoder.0.0.weight"], one["encoder.0.0.weight"])
+
+
 def test_state_dicts_inside_checkpoints_and_of_parallel_networks_are_found(tmp_path: Path) -> None:
     state = {f"module.{name}": value for name, value in saved(unet(2), tmp_path / "w.pth").items()}
     torch.save({"epoch": 3, "state_dict": OrderedDict(state)}, tmp_path / "checkpoint.pth")
@@ -72,6 +83,30 @@ def test_a_backbone_in_torchvisions_layout_finds_its_place(tmp_path: Path) -> No
     assert loaded.missing and all(name.startswith("classifier.") for name in loaded.missing)
     sentence = loaded.sentence("resnet50.pth")
     assert "fc.weight, fc.bias (has no place in this network)" in sentence and "classifier.*" in sentence
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "norm"),
+    [
+        ("resnet50", "fcn_resnet50", "batch"),
+        ("vgg16", "fcn8s", "none"),
+        ("mobilenet_v3_large", "deeplabv3_mobilenetv3", "batch"),
+        ("fcn_resnet50", "fcn_resnet50", "batch"),
+        ("deeplabv3_resnet50", "deeplabv3_resnet50", "batch"),
+    ],
+)
+def test_torchvisions_files_fit_whole(file: str, name: str, norm: Literal["batch", "none"]) -> None:
+    """Names and shapes of the golden list, at full width and without memory; only classifiers of images are left."""
+    shapes = json.loads((GOLDEN / "torchvision_keys.json").read_text("utf-8"))[file]
+    spec = NetworkSpec(name, 2, 3, 21, norm=norm, auxiliary=file.startswith(("fcn", "deeplab")))
+    with torch.device("meta"):
+        network = build(spec)
+        loaded = transfer(network, spec, {key: torch.empty(shape) for key, shape in shapes.items()}, file)
+    assert not loaded.inflated and not loaded.adapted
+    assert all(key.startswith(("fc.", "classifier.")) for key in loaded.skipped)
+    assert not any(key.startswith("backbone.") for key in loaded.missing)
+    if file == name:
+        assert not loaded.skipped and not loaded.missing
 
 
 def test_a_backbone_goes_into_a_volume_network_with_one_channel(tmp_path: Path) -> None:
