@@ -93,7 +93,7 @@ def expect(witnesses: Sequence[Witness], more: int) -> Expectation | None:
 
     Two laws are fitted, one with a free ceiling and one that climbs to 1. The gain is the mean of theirs;
     its uncertainty reaches over both laws' jackknife intervals over witnesses, so that not knowing
-    where the curve ends counts, too.
+    where the curve ends counts, too, and grows by what the law misses of the means beyond their own error.
     """
     numbers = sorted({n for witness in witnesses for n in witness})
     if len(numbers) < FEWEST:
@@ -111,7 +111,18 @@ def expect(witnesses: Sequence[Witness], more: int) -> Expectation | None:
         count = len(left_out)
         error = math.sqrt((count - 1) / count * float(((left_out - left_out.mean()) ** 2).sum()))
         reach = max(reach, abs(estimate - middle) + _half_width(error, left_out))
-    return Expectation(start, more, middle, reach)
+    return Expectation(start, more, middle, math.hypot(reach, _misfit(witnesses)))
+
+
+def _misfit(witnesses: Sequence[Witness]) -> float:
+    """How far (root mean square) the means lie from the law beyond what their standard errors explain."""
+    law = fit_law(means(witnesses))
+    missed, explained = [], []
+    for point in curve(witnesses):
+        values = np.array([witness[point.cases] for witness in witnesses if point.cases in witness])
+        missed.append((point.mean - law(point.cases)) ** 2)
+        explained.append(float(values.var(ddof=1)) / len(values) if len(values) > 1 else 0.0)
+    return math.sqrt(max(0.0, float(np.mean(missed)) - float(np.mean(explained))))
 
 
 def _gain(ceiling: float | None, start: int, more: int) -> Callable[[Sequence[Witness]], float]:

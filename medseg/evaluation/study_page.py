@@ -116,7 +116,7 @@ def _curve_notes(told: Mapping[str, Any]) -> list[str]:
         )
         notes.append(
             "The gain is the mean of two laws, one with a free ceiling and one that climbs to 1; its ± reaches over "
-            "both laws' jackknife intervals over the subsets."
+            "both laws' jackknife intervals over the subsets, and what the law misses of the means."
         )
     return notes
 
