@@ -12,12 +12,12 @@ import torch
 from medseg import formats
 from medseg.bundle import Bundle
 from medseg.core.geometry import Geometry
+from medseg.core.machine import machine
 from medseg.core.plan import ChannelStats, Fingerprint
 from medseg.core.task import parse_task
 from medseg.core.volume import Volume
 from medseg.inference import Predictor
 from medseg.nets import build
-from medseg.core.machine import machine
 from medseg.planning import plan
 
 SHAPE = (20, 18, 12)
