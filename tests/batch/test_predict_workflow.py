@@ -63,7 +63,7 @@ def test_the_type_of_the_segmentation_is_chosen(
     volume = formats.read(formats.source_of(write_scan(tmp_path / "x.nii.gz"))).volume
     write_series(volume, tmp_path / "in/series", modality="MR")
     result = _command(tmp_path / "in", "--model", bundle_folder, "-o", tmp_path / "out", "--seg-type", kind)
-    assert result.exit_code == 0
+    assert result.exit_code == 0, result.output
     (path,), (labelmap,) = ((tmp_path / "out").rglob(pattern) for pattern in ("*.seg.dcm", "*.nii.gz"))
     assert pydicom.dcmread(path).SegmentationType == stored
     (source,) = formats.discover(tmp_path / "in")
@@ -102,7 +102,7 @@ def test_debug_shows_why_a_scan_failed(bundle_folder: Path, tmp_path: Path) -> N
 def test_json_is_results_csv_as_json(write_scan: Write, bundle_folder: Path, tmp_path: Path) -> None:
     write_scan(tmp_path / "in/sub/a.nii.gz")
     result = _command(tmp_path / "in", "--model", bundle_folder, "-o", tmp_path / "out", "--json")
-    assert result.exit_code == 0
+    assert result.exit_code == 0, result.output
     plain = json.loads(result.stdout)
     with (tmp_path / "out/results.csv").open(encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
