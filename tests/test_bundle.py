@@ -12,11 +12,11 @@ import torch
 
 from medseg.bundle import FORMAT_VERSION, Bundle
 from medseg.core.errors import BundleError
+from medseg.core.machine import machine
 from medseg.core.plan import ChannelStats, Fingerprint, to_plain
 from medseg.core.quality import Calibration, Evidence, HeldOut
 from medseg.core.task import parse_task
 from medseg.nets import build
-from medseg.core.machine import machine
 from medseg.planning import plan
 
 

@@ -17,12 +17,12 @@ import pytest
 import torch
 
 from medseg.bundle import Bundle
+from medseg.core.machine import machine
 from medseg.core.plan import ChannelStats, Fingerprint
 from medseg.core.task import parse_task
 from medseg.data.codes import CODES
 from medseg.formats.quiet import quiet
 from medseg.nets import build
-from medseg.core.machine import machine
 from medseg.planning import plan
 from tests.formats import corrupted_worker
 from tests.formats.mutations import SHAPE, Damaged, damaged_copies, write_bases

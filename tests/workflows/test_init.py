@@ -10,6 +10,7 @@ import pytest
 
 from medseg.core.errors import UsageError
 from medseg.core.geometry import Geometry
+from medseg.core.machine import machine
 from medseg.core.task import Task, load_task
 from medseg.core.volume import Volume
 from medseg.data.check import check_cases
@@ -17,7 +18,6 @@ from medseg.data.fingerprint import fingerprint
 from medseg.data.guess import guess_group, guess_patterns
 from medseg.data.layouts import find_cases
 from medseg.formats import write_volume
-from medseg.core.machine import machine
 from medseg.planning import plan
 from medseg.workflows.init import init
 
