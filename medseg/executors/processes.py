@@ -5,10 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from threading import Lock
@@ -21,7 +20,6 @@ from medseg.executors.pipeline import Clock, Pipeline
 from medseg.executors.queue import Queue
 
 _POLL = 0.5  # seconds between looks at the clocks of jobs
-_TURN = 0.0005  # seconds that a thread of a worker may keep the interpreter while others wait for it
 _STARTS = 2  # workers in a row that may die before they are ready
 _GRACE = 5.0  # seconds that a worker has to end, once it closed its pipe
 
@@ -149,8 +147,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_main, args=(theirs, make), daemon=True, name="medseg-worker")
-        with _deaf_to_interrupts():
-            process.start()
+        process.start()
         theirs.close()
         return cls(process, ours, depth)
 
@@ -176,19 +173,6 @@ class _Worker:
         return code
 
 
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """A process that is started in the block never hears Ctrl-C, not even while it still imports (POSIX)."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _ending(code: int | None) -> str:
     """'was killed (SIGKILL)' or 'ended with exit code 3'."""
     if code is None or code >= 0:
@@ -202,12 +186,8 @@ def _ending(code: int | None) -> str:
 
 def _main(connection: Connection, make: Make) -> None:
     """Take jobs from the pipe until it closes; tell what becomes of them."""
-    # Ctrl-C reaches the whole group of processes; what becomes of the workers is the driver's business. Where it
-    # could not be blocked from the start, it is ignored from here on.
+    # Ctrl-C reaches the whole group of processes; what becomes of the workers is the driver's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The thread that computes needs the interpreter between any two layers of the network; the default of
-    # 5 ms, which reading and writing would keep it waiting each time, is as long as many a layer takes.
-    sys.setswitchinterval(_TURN)
     lock = Lock()
 
     def tell(kind: str, key: str = "", told: object = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
@@ -164,11 +163,6 @@ class TestProcesses(Isolating):
         started = time.monotonic()
         list(executor.run(slow))
         assert time.monotonic() - started < 0.9 * 18 * 0.05
-
-    def test_a_worker_does_not_hear_ctrl_c_not_even_while_it_starts(self, executor: Executor) -> None:
-        for worker in multiprocessing.active_children():
-            os.kill(int(worker.pid or 0), signal.SIGINT)
-        assert all(isinstance(end, Finished) for end in ended(list(executor.run(jobs("a")))).values())
 
     def test_leaving_the_block_ends_what_is_under_way(self, tmp_path: Path) -> None:
         started = time.monotonic()
