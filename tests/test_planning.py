@@ -170,3 +170,9 @@ def test_a_long_training_sees_stronger_variation() -> None:
         for wishes in ({}, {"schedule.time_budget": "300"}, {"schedule.time_budget": "1200"}, {"schedule.steps": 4000})
     ]
     assert found == [0.2, 0.2, 0.5, 0.5]
+
+
+def test_a_short_name_means_the_usual_backbone() -> None:
+    prints, task = _prints((256, 256, 1), (1, 1, 1)), _task("photo", 2)
+    planned = plan(prints, task, machine("cpu", 2), {"network.name": "deeplabv3plus", "network.width": "0.25"})
+    assert planned.network.name == "deeplabv3plus_resnet50"

@@ -106,7 +106,7 @@ def _diagonals(planes: NDArray[np.bool_], steps: Float) -> Float:
     """Of every plane [N, i, j] the longer diagonal of the box around its mask, in mm; 0 where it holds nothing."""
     sides = []
     for axis in (2, 1):
-        lines = planes.any(axis=axis)  # [N, i], then [N, j]
+        lines = np.asarray(planes.any(axis=axis))  # [N, i], then [N, j]
         ends = lines.argmax(axis=1), lines.shape[1] - lines[:, ::-1].argmax(axis=1)
         sides.append(np.where(lines.any(axis=1), ends[1] - ends[0], 0))
     across, down = (side[:, None] * step for side, step in zip(sides, steps.T, strict=True))

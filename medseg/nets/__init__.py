@@ -47,6 +47,19 @@ NETWORKS: dict[str, str] = {
     "lraspp_mobilenetv3": "medseg.nets.lraspp",
 }
 
+# What people say, and which of the table they mean: the papers' usual backbone.
+SHORT_NAMES: dict[str, str] = {
+    "deeplabv3": "deeplabv3_resnet50",
+    "deeplabv3plus": "deeplabv3plus_resnet50",
+    "fcn": "fcn8s",
+    "lraspp": "lraspp_mobilenetv3",
+}
+
+
+def full_name(name: str) -> str:
+    """The name in `NETWORKS` that a short one stands for, any other name itself."""
+    return SHORT_NAMES.get(name, name)
+
 
 def build(spec: NetworkSpec) -> nn.Module:
     """The network of `spec`, freshly initialised from torch's global generator.

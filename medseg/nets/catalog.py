@@ -33,8 +33,9 @@ def catalog() -> dict[str, Entry]:
 
 def entry(name: str) -> Entry:
     """What is known of one network. Raises PlanError for a name that is none, listing those there are."""
-    from medseg.nets import NETWORKS
+    from medseg.nets import NETWORKS, full_name
 
+    name = full_name(name)
     if name not in NETWORKS:
         raise PlanError(f"there is no network {name!r}; there are {', '.join(NETWORKS)}")
     return _entry(name)

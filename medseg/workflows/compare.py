@@ -19,7 +19,7 @@ from medseg.core.task import Task
 from medseg.core.version import VERSION
 from medseg.data.shipped import data_root
 from medseg.data.splits import Split, make_split, read_split
-from medseg.nets import NETWORKS
+from medseg.nets import NETWORKS, full_name
 from medseg.workflows.cell import METRICS, Cell, CellResult, Cost, Effort
 from medseg.workflows.grid import CELLS, Grid, Workers, run_grid
 from medseg.workflows.prepare import PrepareOptions, free_folder, resolve_task, usable_cases
@@ -89,10 +89,10 @@ def compare(
 
 def check_models(models: Sequence[str]) -> None:
     """Raises UsageError for a name that no network has, or one that is given twice."""
-    unknown = [name for name in models if name not in NETWORKS]
+    unknown = [name for name in models if full_name(name) not in NETWORKS]
     if unknown:
         raise UsageError(f"there is no model {unknown[0]!r}; there are {', '.join(NETWORKS)}")
-    if len(set(models)) != len(models):
+    if len({full_name(name) for name in models}) != len(models):
         raise UsageError(f"each model is compared once only, not {', '.join(models)}")
 
 

@@ -21,7 +21,7 @@ from medseg.core.version import VERSION
 from medseg.data.shipped import data_root, find_study
 from medseg.data.splits import make_split
 from medseg.evaluation.learning_curve import Witness, curve, expect, fit_law, means
-from medseg.nets import NETWORKS
+from medseg.nets import NETWORKS, full_name
 from medseg.workflows.cell import METRICS, Cell, CellResult, Effort
 from medseg.workflows.compare import mean_of, scores_of, summary_of
 from medseg.workflows.grid import Grid, Workers, run_grid
@@ -95,7 +95,7 @@ def study(
 def _check_networks(asked: Study) -> None:
     for model in asked.models:
         name = asked.plan_of(model)["network.name"]
-        if name not in NETWORKS:
+        if full_name(name) not in NETWORKS:
             raise UsageError(
                 f"study {asked.name}: model {model!r} asks for the network {name!r}; there are {', '.join(NETWORKS)}"
             )
