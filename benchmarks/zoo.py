@@ -25,6 +25,7 @@ import torch
 
 from medseg.core.errors import MedsegError
 from medseg.core.files import write_json, write_text
+from medseg.data.shipped import find_task
 from medseg.nets import NETWORKS
 from medseg.training.log import read_steps
 from medseg.workflows.train import TrainOptions, train
@@ -94,7 +95,9 @@ def measure(name: str, room: Room, out: Path) -> dict[str, object]:
     row: dict[str, object] = {"network": name, "dimensions": room.dimensions}
     started = time.process_time()
     try:
-        result = train(room.task, room.folder, folder, TrainOptions(split=split, steps=STEPS, overrides=changes))
+        # What all networks are compared by is the label: objects and their borders are a task of their own.
+        task = find_task(room.task).model_copy(update={"instances": False})
+        result = train(task, room.folder, folder, TrainOptions(split=split, steps=STEPS, overrides=changes))
     except MedsegError as error:
         return {**row, "problem": str(error)}
     losses = [step.loss for step in read_steps(folder)]
