@@ -40,6 +40,7 @@ _PUBLISHED: dict[str, tuple[tuple[int, ...], Literal["none", "batch"]]] = {
     "unet2015": ((64, 128, 256, 512, 1024), "none"),
     "unet3d_2016": ((64, 128, 256, 512), "batch"),
 }
+_SHAPED = ("unet", "attention_unet")  # whose encoder and heads follow the preset
 _SIDE = re.compile(r"(?:^|[^a-z])(?:left|right|l|r)(?:[^a-z]|$)", re.IGNORECASE)  # a word in a label's name
 # From here on stronger variation pays: hippocampus, 13 cases, 1,500 steps, Dice .868 with it and .863 without.
 _LONG_SECONDS, _LONG_STEPS = 480.0, 1500.0
@@ -222,8 +223,8 @@ def _network(
         features=tuple(min(budget.features[0] * 2**stage, budget.features[1]) for stage in range(len(strides))),
         strides=strides,
         kernels=kernels,
-        residual=budget.residual,
-        deep_supervision=budget.deep_supervision,
+        residual=budget.residual and name in _SHAPED,
+        deep_supervision=budget.deep_supervision and name in _SHAPED,
     )
     if name == "unet":
         return spec, patch

@@ -39,6 +39,16 @@ def precision(plan: Plan | Schedule, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def training_precision(plan: Plan, device: torch.device) -> torch.dtype:
+    """`precision`, but float32 where a processor's bfloat16 cannot be trained with (`medseg.nets.bfloat16`)."""
+    kind = precision(plan, device)
+    if kind == torch.float32 or device.type != "cpu" or plan.schedule.precision != "auto":
+        return kind
+    from medseg.nets.bfloat16 import trains_soundly
+
+    return kind if trains_soundly(plan.network, plan.patch[: plan.ndim]) else torch.float32
+
+
 def _processor_has_bfloat16() -> bool:
     """Whether the processor has AVX-512 BF16 or AMX, and torch the library that uses them (oneDNN)."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch leaves it without types

@@ -55,8 +55,13 @@ def margin(spec: NetworkSpec) -> Size:
 def planned(
     spec: NetworkSpec, patch: Sequence[int], spacing: Sequence[float], batch: int, output_stride: int | None = None
 ) -> NetworkSpec:
-    """The planned U-Net's stages with the paper's kernels of 5 voxels, on the axes that have any context yet."""
-    return replace(spec, kernels=tuple(tuple(5 if size > 1 else 1 for size in kernel) for kernel in spec.kernels))
+    """The planned U-Net's stages with the paper's kernels of 5 voxels, on axes that have context and as many voxels."""
+    size = tuple(patch)
+    kernels = []
+    for kernel, stride in zip(spec.kernels, spec.strides, strict=True):
+        size = tuple(n // step for n, step in zip(size, stride, strict=True))
+        kernels.append(tuple(min(5 if wide > 1 else 1, (n - 1) | 1) for wide, n in zip(kernel, size, strict=True)))
+    return replace(spec, kernels=tuple(kernels), residual=False, deep_supervision=False)
 
 
 class VNet(nn.Module):

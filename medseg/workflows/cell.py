@@ -337,7 +337,7 @@ def _trial(preparation: Preparation, device: str) -> Trial:
     import torch
 
     from medseg.core.labels import mirrored_values
-    from medseg.inference import precision, resolve_device
+    from medseg.inference import resolve_device, training_precision
     from medseg.nets import build
     from medseg.training.batches import make_batches
     from medseg.training.fit import class_frequencies
@@ -350,7 +350,7 @@ def _trial(preparation: Preparation, device: str) -> Trial:
     rule = plan.schedule.class_weights
     frequencies = class_frequencies(batches.labels, plan.network.out_channels) if rule != "none" else []
     torch.manual_seed(plan.schedule.seed)
-    return Trial(plan, build(plan.network), batches, class_weights(frequencies, rule), precision(plan.schedule, place))
+    return Trial(plan, build(plan.network), batches, class_weights(frequencies, rule), training_precision(plan, place))
 
 
 def _means(case: Mapping[str, Any]) -> dict[str, float | None]:

@@ -270,7 +270,7 @@ def _clock(plan: Plan, options: TrainOptions, started: float) -> Clock:
 def _fit(preparation: Preparation, options: TrainOptions, clock: Clock, listener: Listener, team: Team) -> Fitted:
     import torch
 
-    from medseg.inference import precision
+    from medseg.inference import training_precision
     from medseg.nets import build
     from medseg.training.batches import make_batches
     from medseg.training.fit import Job, class_frequencies, fit
@@ -281,7 +281,7 @@ def _fit(preparation: Preparation, options: TrainOptions, clock: Clock, listener
     if plan.schedule.accumulate % team.size:
         raise UsageError(f"schedule.accumulate is {plan.schedule.accumulate}, no multiple of {team.size} processes")
     seconds_per_case = clock.elapsed() / len(preparation.prepared)  # reading and preprocessing one
-    kind = precision(plan.schedule, device)
+    kind = training_precision(plan, device)
     batches = make_batches(
         plan,
         [preparation.prepared[name] for name in split.train],

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from medseg.core.errors import UsageError
-from medseg.core.plan import Schedule
+from medseg.core.plan import NetworkSpec, Schedule
 from medseg.inference import precision, resolve_device
+from medseg.nets.bfloat16 import trains_soundly
 
 
 def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,3 +55,12 @@ def test_the_plan_may_insist() -> None:
     cpu = torch.device("cpu")
     assert precision(Schedule(precision="float32"), cpu) == torch.float32
     assert precision(Schedule(precision="bfloat16"), cpu) == torch.bfloat16
+
+
+def test_what_bfloat16_cannot_train_is_trained_in_float32() -> None:
+    unit, half = (1, 1, 1), (2, 2, 2)
+    spec = NetworkSpec("unet", 3, 1, 2, (4, 8), (unit, half), ((3, 3, 3), (3, 3, 3)))
+    assert trains_soundly(spec, (8, 8, 8))
+    # A map of two voxels under a kernel of three: oneDNN writes beside its memory there.
+    assert not trains_soundly(spec, (4, 8, 8))
+    assert trains_soundly(spec, (8, 8, 4))
