@@ -28,7 +28,12 @@ def main(task: str, data: str, output: str, steps: int, dies_at: int) -> None:
     print(f"rank {os.environ.get('RANK')} {result.leads} {result.bundle_hash} {result.report.summary['mean_dice']}")
 
 
-OVERRIDES = {"schedule.precision": "float32", "schedule.accumulate": "2", "schedule.checkpoint_seconds": "0"}
+OVERRIDES = {
+    "schedule.precision": "float32",
+    "schedule.accumulate": "2",
+    "schedule.checkpoint_seconds": "0",
+    "schedule.learning_rate": "0.001",  # rounding grows with the steps, and faster with larger ones
+}
 
 if __name__ == "__main__":
     main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))

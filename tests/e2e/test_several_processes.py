@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,9 @@ def _run(processes: int, task: Path, output: Path, steps: int, dies_at: int = -1
     if processes > 1:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [*launcher, str(PROGRAM), str(task / "task.yaml"), str(task), str(output), str(steps), str(dies_at)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    # One thread each, as torchrun has it: sums are then added up in one order.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
 
 
 def test_a_team_of_one_keeps_everything_to_itself() -> None:
