@@ -58,7 +58,9 @@ def make_split(cases: Sequence[Case], folds: int, fold: int, seed: int) -> Split
 def read_split(path: Path, cases: Sequence[Case], seed: int = 0) -> Split:
     """The split in a JSON file with lists `train`, `validation` and `test` of case ids.
 
-    Without a validation list a fifth of the training patients (at least one) is taken for it.
+    Without a validation list, where cases are tested, all training cases are learnt from and none validates:
+    nothing is chosen by validation, and labels are few. Without either list a fifth of the training patients (at
+    least one) validates, as something has to be scored.
     Raises UsageError where the file is no such JSON, DataError naming every unknown id, every id in
     two lists and every group that is cut through.
     """
@@ -66,12 +68,12 @@ def read_split(path: Path, cases: Sequence[Case], seed: int = 0) -> Split:
     problems = _split_problems(lists, cases)
     if problems:
         raise DataError(f"{path}: this split cannot be used", problems)
-    if lists["validation"]:
+    if lists["validation"] or lists["test"]:
         return Split(**{name: tuple(sorted(set(ids))) for name, ids in lists.items()})
     chosen = set(lists["train"])
     inner = make_split([case for case in cases if case.id in chosen], 5, 0, seed)
-    note = f"{path} names no validation cases, so {len(inner.validation)} of its training cases validate"
-    return Split(inner.train, inner.validation, tuple(sorted(set(lists["test"]))), (note,))
+    note = f"{path} names neither validation nor test cases, so {len(inner.validation)} of its training cases validate"
+    return Split(inner.train, inner.validation, (), (note,))
 
 
 def _groups(cases: Sequence[Case]) -> dict[str, list[str]]:

@@ -22,8 +22,8 @@ _MAX_CASES = 8
 class Watcher:
     """Scores weights on up to eight validation cases, on the preprocessed grid.
 
-    seconds: what scoring a case of mean size takes, measured on the first one when the watcher was
-    made (with the untrained network); `limit` keeps one look within that many seconds (None: no limit).
+    seconds: what scoring a case of mean size takes, measured on the first one (without any, on a training
+    case) when the watcher was made, with the untrained network; `limit` keeps one look within that many seconds (None: no limit).
     """
 
     def __init__(
@@ -32,8 +32,9 @@ class Watcher:
         self.plan, self.device, self.precision = batches.plan, batches.device, precision
         self.mirror = None if batches.context.mirror is None else batches.context.mirror.tolist()
         self.network = build(self.plan.network).to(self.device).eval()
-        sizes = [case.label.size for case in cases]
-        self.seconds = self._time_of(cases[0]) * float(np.mean(sizes)) / sizes[0] if cases else 0.0
+        timed = cases or batches.cases
+        sizes = [case.label.size for case in timed]
+        self.seconds = self._time_of(timed[0]) * float(np.mean(sizes)) / sizes[0]
         count = min(_MAX_CASES, len(cases))
         if limit is not None and self.seconds > 0:
             count = max(1, min(count, int(limit / self.seconds)))

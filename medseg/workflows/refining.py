@@ -34,7 +34,7 @@ def fit_crf(preparation: Preparation, bundle: Bundle, device: str, listener: Lis
     from medseg.inference import Predictor
     from medseg.inference.crf import fitted
 
-    names, kind = (split.validation, "validation") if split.test else (split.train, "training")
+    names, kind = (split.validation, "validation") if split.test and split.validation else (split.train, "training")
     plain = replace(bundle, plan=replace(plan, crf=replace(plan.crf, iterations=0)))
     predictor = Predictor(plain, device)
     examples = [_example(predictor, preparation.prepared[name]) for name in spread(names, _MOST_CASES)]

@@ -34,7 +34,7 @@ def fit_instances(preparation: Preparation, bundle: Bundle, device: str, listene
     from medseg.inference import Predictor
     from medseg.inference.instances import fitted
 
-    names, kind = (split.validation, "validation") if split.test else (split.train, "training")
+    names, kind = (split.validation, "validation") if split.test and split.validation else (split.train, "training")
     chosen = [preparation.prepared[name] for name in spread(names, MOST_CASES)]
     predictor = Predictor(bundle, device)
     spec = fitted([_example(predictor, case) for case in chosen], start)

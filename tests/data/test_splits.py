@@ -71,12 +71,19 @@ def test_a_split_file_is_read(tmp_path):
 def test_a_missing_validation_list_is_taken_from_training_by_patient(tmp_path):
     cases = [case(f"{group}{n}", group) for group in "abcde" for n in range(2)] + [case("t")]
     names = [one.id for one in cases[:-1]]
-    split = read_split(written(tmp_path, {"train": names, "test": ["t"]}), cases)
-    assert sorted(split.train + split.validation) == names and split.test == ("t",)
+    split = read_split(written(tmp_path, {"train": names}), cases)
+    assert sorted(split.train + split.validation) == names and split.test == ()
     assert len(split.validation) == 2 and len({name[0] for name in split.validation}) == 1
     assert "2 of its training cases validate" in split.notes[0]
     with pytest.raises(UsageError, match="one patient"):
         read_split(written(tmp_path, {"train": ["a0", "a1"]}), cases)
+
+
+def test_where_cases_are_tested_all_training_cases_are_learnt_from(tmp_path):
+    cases = [case(name) for name in "abcd"]
+    for lists in ({"train": ["a", "b"], "test": ["c"]}, {"train": ["a", "b"], "validation": [], "test": ["c"]}):
+        split = read_split(written(tmp_path, lists), cases)
+        assert (split.train, split.validation, split.test) == (("a", "b"), (), ("c",))
 
 
 def test_unknown_doubled_and_cut_are_refused_by_name_all_at_once(tmp_path):
