@@ -72,7 +72,7 @@ def read_split(path: Path, cases: Sequence[Case], seed: int = 0) -> Split:
         return Split(**{name: tuple(sorted(set(ids))) for name, ids in lists.items()})
     chosen = set(lists["train"])
     inner = make_split([case for case in cases if case.id in chosen], 5, 0, seed)
-    note = f"{path} names neither validation nor test cases, so {len(inner.validation)} of its training cases validate"
+    note = f"{path} names no cases to validate or test, so {len(inner.validation)} of its training cases validate"
     return Split(inner.train, inner.validation, (), (note,))
 
 
