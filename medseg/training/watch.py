@@ -22,8 +22,9 @@ _MAX_CASES = 8
 class Watcher:
     """Scores weights on up to eight validation cases, on the preprocessed grid.
 
-    seconds: what scoring a case of mean size takes, measured on the first one (without any, on a training
-    case) when the watcher was made, with the untrained network; `limit` keeps one look within that many seconds (None: no limit).
+    seconds: what scoring a case of mean size takes, measured on the first one (where there is none, on a
+    training case) when the watcher was made, with the untrained network; `limit` keeps one look within
+    that many seconds (None: no limit).
     """
 
     def __init__(
