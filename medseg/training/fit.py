@@ -22,7 +22,7 @@ from medseg.training.schedule import Clock, learning_rate
 from medseg.training.team import Team, lost
 
 CHECKPOINT = "checkpoint.safetensors"
-_MAX_GRADIENT_NORM = 12.0  # nnU-Net's
+MAX_GRADIENT_NORM = 12.0  # nnU-Net's
 
 State = dict[str, torch.Tensor]
 
@@ -83,7 +83,7 @@ def fit(job: Job) -> Fitted:
                 if team.size == 1:
                     raise
                 raise lost() from error
-            torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT_NORM)
+            torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
             optimizer.step()
             if average is not None:
                 _move_average(average, network.state_dict(), min(schedule.ema, (1 + step) / (10 + step)))

@@ -11,14 +11,13 @@ import torch
 from medseg.core.errors import UsageError
 from medseg.core.plan import Plan
 from medseg.training.batches import Batches
-from medseg.training.fit import make_optimizer
-from medseg.training.losses import batch_loss, make_loss
+from medseg.training.fit import MAX_GRADIENT_NORM, add_gradients, make_optimizer
+from medseg.training.losses import make_loss
 
 _BELOW, _ABOVE = 100.0, 30.0  # the sweep's ends, as factors of the plan's rate
 _SMOOTHING = 0.85  # of the loss: the moving average's decay
 _DIVERGED = 1.5  # times the lowest loss so far: what follows tells nothing any more
 FEWEST = 16  # steps below which the curve is noise
-_MAX_GRADIENT_NORM = 12.0  # as in training
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +82,11 @@ def range_test(trial: Trial, limit: Limit) -> RangeTest:
         rate = base / _BELOW * (_BELOW * _ABOVE) ** progress
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batch = trial.batches(len(rates))
-        with torch.autocast(device.type, dtype=trial.precision, enabled=trial.precision != torch.float32):
-            outputs = network(batch.images)
-        loss = batch_loss(loss_function, outputs, batch)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward without types
-        torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT_NORM)
+        network.zero_grad(set_to_none=True)
+        loss = add_gradients(network, loss_function, trial.batches(len(rates)), trial.precision)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
         optimizer.step()
-        average = _SMOOTHING * average + (1 - _SMOOTHING) * float(loss.detach())
+        average = _SMOOTHING * average + (1 - _SMOOTHING) * float(loss)
         smoothed = average / (1 - _SMOOTHING ** (len(rates) + 1))
         if not math.isfinite(smoothed):
             break

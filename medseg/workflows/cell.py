@@ -16,8 +16,7 @@ from medseg.core.task import Task
 
 if TYPE_CHECKING:
     from medseg.bundle import Bundle
-    from medseg.training.range_test import Limit, Trial
-    from medseg.workflows.prepare import Preparation
+    from medseg.training.range_test import Limit
 
 ASKED, RESULT, RANGE_TEST, RUN_FOLDER = "asked.json", "result.json", "range_test.json", "run"
 METRICS = ("dice", "iou", "hd95")  # per case, the mean over its labels
@@ -237,8 +236,10 @@ class Trainer:
 
     def _find_rate(self, run: Path, split: Path, overrides: dict[str, str], started: float) -> int:
         """Prepare the run and, if asked, put the rate that a range test finds into its overrides; the test's steps."""
+        from medseg.inference import resolve_device
         from medseg.training.range_test import FEWEST, range_test
         from medseg.workflows.prepare import PrepareOptions, prepare
+        from medseg.workflows.train import what_learns
 
         setup, effort = self.setup, self.setup.effort
         # The budget as a whole: networks are planned by it, and the training is told what is left of it.
@@ -256,7 +257,7 @@ class Trainer:
         if limit.steps is not None and limit.steps < FEWEST:
             told["reason"] = f"the plan's own: {limit.steps} steps would be too few for a range test"
         elif effort.range_test and "schedule.learning_rate" not in overrides:
-            test = range_test(_trial(preparation, setup.device), limit)
+            test = range_test(what_learns(preparation, resolve_device(setup.device)), limit)
             told = asdict(test)
             overrides["schedule.learning_rate"] = str(test.chosen)
         told["seconds"] = round(time.monotonic() - started, 2)
@@ -330,27 +331,6 @@ def _limit(effort: Effort) -> Limit:
         steps=None if effort.steps is None else int(_RANGE_SHARE * effort.steps),
         seconds=None if effort.seconds is None else _RANGE_SHARE * effort.seconds,
     )
-
-
-def _trial(preparation: Preparation, device: str) -> Trial:
-    """What the training will have, with a network of its own."""
-    import torch
-
-    from medseg.core.labels import mirrored_values
-    from medseg.inference import resolve_device, training_precision
-    from medseg.nets import build
-    from medseg.training.batches import make_batches
-    from medseg.training.fit import class_frequencies
-    from medseg.training.losses import class_weights
-    from medseg.training.range_test import Trial
-
-    plan, place = preparation.plan, resolve_device(device)
-    cases = [preparation.prepared[name] for name in preparation.split.train]
-    batches = make_batches(plan, cases, mirrored_values(preparation.task.label_table()), place)
-    rule = plan.schedule.class_weights
-    frequencies = class_frequencies(batches.labels, plan.network.out_channels) if rule != "none" else []
-    torch.manual_seed(plan.schedule.seed)
-    return Trial(plan, build(plan.network), batches, class_weights(frequencies, rule), training_precision(plan, place))
 
 
 def _means(case: Mapping[str, Any]) -> dict[str, float | None]:

@@ -10,7 +10,7 @@ import numpy as np
 from medseg.bundle import Bundle
 from medseg.core.events import Listener, Message
 from medseg.workflows.prepare import Preparation
-from medseg.workflows.separating import spread
+from medseg.workflows.separating import cut_to, fitting_cases
 
 if TYPE_CHECKING:
     from medseg.data.cache import PreparedCase
@@ -27,17 +27,17 @@ def fit_crf(preparation: Preparation, bundle: Bundle, device: str, listener: Lis
     On validation cases where others are there to test on, else on training cases. A field that helps
     nowhere is switched off; `reasons` tell the Dice without and with it. What the user set stays.
     """
-    plan, split = bundle.plan, preparation.split
+    plan = bundle.plan
     asked = [key for key in plan.reasons if key.startswith("crf.") and key != "crf.iterations"]
     if not plan.crf.iterations or asked:
         return bundle
     from medseg.inference import Predictor
     from medseg.inference.crf import fitted
 
-    names, kind = (split.validation, "validation") if split.test and split.validation else (split.train, "training")
+    chosen, kind = fitting_cases(preparation, _MOST_CASES)
     plain = replace(bundle, plan=replace(plan, crf=replace(plan.crf, iterations=0)))
     predictor = Predictor(plain, device)
-    examples = [_example(predictor, preparation.prepared[name]) for name in spread(names, _MOST_CASES)]
+    examples = [_example(predictor, case) for case in chosen]
     found = fitted(examples, plan)
     reason = f"mean Dice on {len(examples)} {kind} cases {found.before:.3f} without the dense CRF, "
     if found.spec.iterations:
@@ -59,10 +59,7 @@ def _example(predictor: Predictor, case: PreparedCase) -> Example:
 
 def _middle(label: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> tuple[slice, ...]:
     """A box of at most _MOST_VOXELS voxels around the middle of what is labelled, its longest sides cut."""
-    sizes = list(label.shape)
-    while np.prod(sizes) > _MOST_VOXELS:
-        longest = int(np.argmax(sizes))
-        sizes[longest] -= max(1, sizes[longest] // 16)
+    sizes = cut_to(label.shape, _MOST_VOXELS)
     places = np.argwhere((label > 0) & (label < 255))
     middle = places.mean(axis=0) if len(places) else np.array(label.shape) / 2
     starts = [int(min(max(0, m - s / 2), n - s)) for m, s, n in zip(middle, sizes, label.shape, strict=True)]

@@ -28,14 +28,13 @@ def fit_instances(preparation: Preparation, bundle: Bundle, device: str, listene
     On validation cases where others are there to test on, else on training cases: never on what the
     report scores. Settings that the user gave stay as they are.
     """
-    start, split = bundle.plan.instances, preparation.split
+    start = bundle.plan.instances
     if start is None or any(key.startswith("instances.") for key in bundle.plan.reasons):
         return bundle
     from medseg.inference import Predictor
     from medseg.inference.instances import fitted
 
-    names, kind = (split.validation, "validation") if split.test and split.validation else (split.train, "training")
-    chosen = [preparation.prepared[name] for name in spread(names, MOST_CASES)]
+    chosen, kind = fitting_cases(preparation, MOST_CASES)
     predictor = Predictor(bundle, device)
     spec = fitted([_example(predictor, case) for case in chosen], start)
     spec = replace(spec, smoothing=round(spec.smoothing, 4), smallest=round(spec.smallest, 4))
@@ -50,10 +49,29 @@ def fit_instances(preparation: Preparation, bundle: Bundle, device: str, listene
     return replace(bundle, plan=plan)
 
 
+def fitting_cases(preparation: Preparation, most: int) -> tuple[list[PreparedCase], str]:
+    """At most so many cases that no report scores, to fit what comes after the network on, and which kind they are.
+
+    Validation cases where others are there to test on, else training cases.
+    """
+    split = preparation.split
+    names, kind = (split.validation, "validation") if split.test and split.validation else (split.train, "training")
+    return [preparation.prepared[name] for name in spread(names, most)], kind
+
+
 def spread(names: Sequence[str], most: int) -> list[str]:
     """At most so many names, spread over the list, as neighbours are often alike."""
     count = min(most, len(names))
     return [names[place * len(names) // count] for place in range(count)]
+
+
+def cut_to(shape: Sequence[int], most: int) -> list[int]:
+    """The sides of a box of at most so many voxels in a volume of this shape: the longest ones are cut."""
+    sizes = list(shape)
+    while np.prod(sizes) > most:
+        longest = int(np.argmax(sizes))
+        sizes[longest] -= max(1, sizes[longest] // 16)
+    return sizes
 
 
 def _example(predictor: Predictor, case: PreparedCase) -> Example:
@@ -68,9 +86,6 @@ def _example(predictor: Predictor, case: PreparedCase) -> Example:
 
 
 def _middle(shape: Sequence[int]) -> tuple[slice, ...]:
-    """A box of at most _MOST_VOXELS voxels, in which the longest sides are cut."""
-    sizes = list(shape)
-    while np.prod(sizes) > _MOST_VOXELS:
-        longest = int(np.argmax(sizes))
-        sizes[longest] -= max(1, sizes[longest] // 16)
+    """A box of at most _MOST_VOXELS voxels in the middle."""
+    sizes = cut_to(shape, _MOST_VOXELS)
     return tuple(slice((n - size) // 2, (n - size) // 2 + size) for n, size in zip(shape, sizes, strict=True))

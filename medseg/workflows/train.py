@@ -37,7 +37,10 @@ from medseg.workflows.separating import SECONDS, fit_instances
 from medseg.workflows.starting import checked, provenance, repeated, start_from, take_over
 
 if TYPE_CHECKING:
+    import torch
+
     from medseg.training.fit import Fitted
+    from medseg.training.range_test import Trial
     from medseg.training.schedule import Clock
     from medseg.training.team import Team
 
@@ -267,44 +270,48 @@ def _clock(plan: Plan, options: TrainOptions, started: float) -> Clock:
     return Clock(steps, schedule.time_budget, started, recorded=recorded)
 
 
-def _fit(preparation: Preparation, options: TrainOptions, clock: Clock, listener: Listener, team: Team) -> Fitted:
+def what_learns(preparation: Preparation, device: torch.device) -> Trial:
+    """A freshly initialised network with the batches, class weights and precision that the plan has for it."""
     import torch
 
     from medseg.inference import training_precision
     from medseg.nets import build
     from medseg.training.batches import make_batches
-    from medseg.training.fit import Job, class_frequencies, fit
+    from medseg.training.fit import class_frequencies
     from medseg.training.losses import class_weights
-    from medseg.training.watch import Watcher
+    from medseg.training.range_test import Trial
 
-    plan, split, device = preparation.plan, preparation.split, team.device
-    if plan.schedule.accumulate % team.size:
-        raise UsageError(f"schedule.accumulate is {plan.schedule.accumulate}, no multiple of {team.size} processes")
-    seconds_per_case = clock.elapsed() / len(preparation.prepared)  # reading and preprocessing one
-    kind = training_precision(plan, device)
-    batches = make_batches(
-        plan,
-        [preparation.prepared[name] for name in split.train],
-        mirrored_values(preparation.task.label_table()),
-        device,
-    )
+    plan = preparation.plan
+    cases = [preparation.prepared[name] for name in preparation.split.train]
+    batches = make_batches(plan, cases, mirrored_values(preparation.task.label_table()), device)
     rule = plan.schedule.class_weights
     frequencies = class_frequencies(batches.labels, plan.network.out_channels) if rule != "none" else []
     torch.manual_seed(plan.schedule.seed)  # the network's initial weights
-    network = build(plan.network)
-    start_from(preparation, network, listener)
+    return Trial(plan, build(plan.network), batches, class_weights(frequencies, rule), training_precision(plan, device))
+
+
+def _fit(preparation: Preparation, options: TrainOptions, clock: Clock, listener: Listener, team: Team) -> Fitted:
+    from medseg.training.fit import Job, fit
+    from medseg.training.watch import Watcher
+
+    plan, split = preparation.plan, preparation.split
+    if plan.schedule.accumulate % team.size:
+        raise UsageError(f"schedule.accumulate is {plan.schedule.accumulate}, no multiple of {team.size} processes")
+    seconds_per_case = clock.elapsed() / len(preparation.prepared)  # reading and preprocessing one
+    trial = what_learns(preparation, team.device)
+    start_from(preparation, trial.network, listener)
     limit = None if clock.seconds is None else _WATCH_SHARE * clock.seconds
     watched = split.validation if team.leads else ()
-    watcher = Watcher([preparation.prepared[name] for name in watched], batches, kind, limit)
+    watcher = Watcher([preparation.prepared[name] for name in watched], trial.batches, trial.precision, limit)
     after = _REPORT_SECONDS + (SECONDS if plan.instances is not None or plan.crf.iterations else 0.0)
     clock.reserve(len(_scored_names(preparation)) * (seconds_per_case + watcher.seconds) + after)
     return fit(
         Job(
             plan=plan,
-            network=network,
-            batches=batches,
-            class_weights=class_weights(frequencies, rule),
-            precision=kind,
+            network=trial.network,
+            batches=trial.batches,
+            class_weights=trial.class_weights,
+            precision=trial.precision,
             clock=clock,
             folder=preparation.folder,
             validate=watcher,
