@@ -57,16 +57,19 @@ def measure(arguments: argparse.Namespace, scans: Path, output: Path) -> tuple[d
 
     notes = output.parent / "notes.json"
     started = time.monotonic()
-    load = Clocked(PredictorLoader(arguments.model, PredictOptions(device=arguments.device)), notes)
-    batch = BatchOptions(executor=arguments.executor, limits=Limits())
+    options = PredictOptions(device=arguments.device, executor=arguments.executor, workers=arguments.workers)
+    load = Clocked(PredictorLoader(arguments.model, options), notes)
+    batch = BatchOptions(executor=arguments.executor, limits=Limits(workers=arguments.workers))
     predict_folder(scans, Model(Bundle.load(arguments.model), load), output, batch, silent)
     ended = time.monotonic()
     noted = [json.loads(line) for line in notes.read_text(encoding="utf-8").splitlines()]
-    ready, predictions = noted[0], noted[1:]
-    network = sum(one["network"] for one in predictions)
+    ready = min(one["at"] for one in noted if "calls" not in one)
+    predictions = [one for one in noted if "calls" in one]
+    # Of each worker: together they have as many times the wall-clock.
+    network = sum(one["network"] for one in predictions) / (arguments.workers or 1)
     figures = {
         "wall-clock": ended - started,
-        "until the model is loaded": ready["at"] - started,
+        "until the model is loaded": ready - started,
         **batch_status(output).seconds,
         "network": network,
         "computing beside the network": sum(one["seconds"] for one in predictions) - network,
@@ -132,16 +135,16 @@ class Noted:
     """The predictor; what its network took is written down after every scan."""
 
     def __init__(self, predictor: Any, clock: Clock, notes: Path) -> None:
-        self.bundle = predictor.bundle
+        self.bundle, self.prepare, self.finish = predictor.bundle, predictor.prepare, predictor.finish
         self._predictor, self._clock, self._notes = predictor, clock, notes
 
-    def predict(self, scan: Any) -> Any:
+    def segment(self, ready: Any) -> Any:
         before, calls, started = self._clock.seconds, self._clock.calls, time.monotonic()
-        prediction = self._predictor.predict(scan)
+        segmented = self._predictor.segment(ready)
         ended = time.monotonic()
         told = {"network": self._clock.seconds - before, "calls": self._clock.calls - calls}
         _note(self._notes, {**told, "seconds": ended - started, "at": ended})
-        return prediction
+        return segmented
 
 
 def _note(notes: Path, told: dict[str, float]) -> None:
@@ -181,6 +184,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--scans", type=int, default=50)
     parser.add_argument("--grow", type=int, default=2, help="voxels made of one, along each axis")
+    parser.add_argument("--workers", type=int, help="see medseg predict")
     parser.add_argument("--executor", default="processes")
     parser.add_argument("--device", default="cpu")
     return parser.parse_args()

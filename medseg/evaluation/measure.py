@@ -24,6 +24,7 @@ Float = NDArray[np.float64]
 Box = tuple[slice, slice, slice]
 
 _SIDES = {"L": "left", "R": "right", "": ""}
+_DIRECTIONS = 16  # in which a plane's width is measured, to know which planes may hold the longest axis
 _CHUNK = 2**20  # voxels that are widened to 64 bits at a time
 
 
@@ -93,25 +94,33 @@ def longest_axes(mask: NDArray[np.bool_], geometry: Geometry) -> tuple[float, fl
     across = steps[:, [axis for axis in range(3) if axis != head]]
     planes = np.moveaxis(mask, head, 0)
     longest = _diameter(_surface(mask, (0, 1, 2)) @ steps.T)
-    axial = 0.0
-    bounds = _diagonals(planes, across)
+    return longest, _longest_in_plane(_surface(planes, (1, 2)), across)
+
+
+def _longest_in_plane(points: Float, steps: Float) -> float:
+    """The largest distance in mm between two points [N, 3] (plane, i, j; in voxels) that lie in one plane."""
+    points = points[np.argsort(points[:, 0], kind="stable")]
+    flat = points[:, 1:] @ steps.T
+    first = np.flatnonzero(np.diff(points[:, 0], prepend=np.nan))
+    # A diameter lies within half a step of some direction, so no plane's exceeds its largest width over the cosine.
+    shadows = flat @ _directions(steps)
+    widths = np.maximum.reduceat(shadows, first) - np.minimum.reduceat(shadows, first)
+    bounds = widths.max(axis=1) / np.cos(np.pi / (2 * _DIRECTIONS))
+    parts = np.split(flat, first[1:])
+    longest = 0.0
     for place in np.argsort(-bounds, kind="stable"):
-        if bounds[place] <= axial:
-            break  # what follows fits into a smaller box than what was found
-        axial = max(axial, _diameter(_surface(planes[place], (0, 1)) @ across.T))
-    return longest, axial
+        if bounds[place] <= longest:
+            break
+        longest = max(longest, _diameter(parts[place]))
+    return longest
 
 
-def _diagonals(planes: NDArray[np.bool_], steps: Float) -> Float:
-    """Of every plane [N, i, j] the longer diagonal of the box around its mask, in mm; 0 where it holds nothing."""
-    sides = []
-    for axis in (2, 1):
-        lines = np.asarray(planes.any(axis=axis))  # [N, i], then [N, j]
-        ends = lines.argmax(axis=1), lines.shape[1] - lines[:, ::-1].argmax(axis=1)
-        sides.append(np.where(lines.any(axis=1), ends[1] - ends[0], 0))
-    across, down = (side[:, None] * step for side, step in zip(sides, steps.T, strict=True))
-    longer: Float = np.maximum(np.linalg.norm(across + down, axis=1), np.linalg.norm(across - down, axis=1))
-    return longer
+def _directions(steps: Float) -> Float:
+    """Unit vectors [3, _DIRECTIONS] all around the plane that two steps (columns, in mm) span."""
+    plane, _ = np.linalg.qr(steps)
+    angles = np.arange(_DIRECTIONS) * np.pi / _DIRECTIONS
+    around: Float = plane @ np.stack([np.cos(angles), np.sin(angles)])
+    return around
 
 
 def _surface(mask: NDArray[np.bool_], axes: Sequence[int]) -> Float:
