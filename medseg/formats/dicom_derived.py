@@ -228,7 +228,10 @@ def _numbers(labelmap: LabelMap, labels: Sequence[Label], path: Path, *, picture
     for number, label in enumerate(labels, start=1):
         if label.value < len(table):
             table[label.value] = number
-    return np.ascontiguousarray(table[values.transpose((2, 0, 1) if picture else (2, 1, 0))])
+    slices = values.transpose((2, 0, 1) if picture else (2, 1, 0))
+    if slices.dtype == table.dtype and np.array_equal(table, np.arange(len(table))):
+        return np.ascontiguousarray(slices)  # mostly a view: values are numbers already, and slices run slowest
+    return np.ascontiguousarray(table[slices])
 
 
 def _source_images(source: Source, frames: Sequence[Frame]) -> list[Dataset]:
