@@ -60,7 +60,7 @@ def curve(witnesses: Sequence[Witness]) -> list[CurvePoint]:
         values = np.array([witness[n] for witness in witnesses if n in witness])
         half = None if len(values) < FEWEST else _half_width(float(values.std(ddof=1)) / math.sqrt(len(values)), values)
         mean = float(values.mean())
-        low, high = (None, None) if half is None else (mean - half, mean + half)
+        low, high = (None, None) if half is None else (max(0.0, mean - half), min(1.0, mean + half))
         points.append(CurvePoint(n, mean, low, high, len(values)))
     return points
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from medseg.core.errors import MedsegError
+from medseg.core.errors import MedsegError, UsageError
 from medseg.core.events import Listener, Progress
 from medseg.core.plan import Plan, Schedule
 from medseg.training import log
@@ -61,7 +61,8 @@ def fit(job: Job) -> Fitted:
     """Train until progress reaches 1 and return the last weights; writes steps.csv, training.csv, a checkpoint.
 
     The last weights are taken, never the best validation: the validation cases stay honest.
-    Raises MedsegError where the loss stops being a number, or a process of the team is lost.
+    Raises UsageError where there is no time for one step, MedsegError where the loss stops being a number,
+    or a process of the team is lost.
     """
     schedule, team = job.plan.schedule, job.team
     network = job.network.to(job.batches.device).train()
@@ -95,6 +96,8 @@ def fit(job: Job) -> Fitted:
                 run.close_epoch(step, progress, validate=due)
         if run.pending:
             run.close_epoch(step, 1.0)
+    if step == 0:
+        raise UsageError("the time was used up before the first step; give the training more of it")
     run.save(step, 1.0)
     return Fitted(run.weights(), step, len(run.epochs))
 

@@ -98,6 +98,7 @@ def _claimed(
 ) -> _Work:
     """The run folder, which knows from here on what it was asked for, its task and its data."""
     from medseg.training.team import called
+    from medseg.workflows.train import own_time
 
     if options.fold is not None or options.replay is not None:
         raise UsageError("--folds trains every fold: leave --fold and --replay out")
@@ -109,6 +110,7 @@ def _claimed(
     if task is None:
         raise UsageError("say which task to train: a name that `medseg tasks` lists, or a task file")
     wanted = resolve_task(task, options)
+    options = replace(options, time_budget=options.time_budget or own_time(wanted, data, options))
     root = data_root(wanted, data).resolve()
     folder = Path(output) if output is not None else free_folder(Path("runs") / wanted.name)
     if folder.exists() and any(folder.iterdir()):

@@ -233,11 +233,19 @@ def _in_steps(task: Task, options: TrainOptions) -> TrainOptions:
 
 def _default_budget(task: Task, data: Path | str | None, options: TrainOptions) -> TrainOptions:
     """Where the user says nothing about time, a task on its own data takes the time it was made for."""
-    asked = options.time_budget is not None or options.steps is not None or "schedule.time_budget" in options.overrides
-    if asked or data is not None or task.time_budget is None:
+    seconds = own_time(task, data, options)
+    if seconds is None:
         return options
-    overrides = {"schedule.time_budget": str(task.time_budget), **options.overrides}
-    return replace(options, time_budget=task.time_budget, overrides=overrides)
+    overrides = {"schedule.time_budget": str(seconds), **options.overrides}
+    return replace(options, time_budget=seconds, overrides=overrides)
+
+
+def own_time(task: Task, data: Path | str | None, options: TrainOptions) -> float | None:
+    """Seconds that the task takes on its own data; None where it has none, or something else was asked for."""
+    asked = options.time_budget is not None or options.steps is not None or options.epochs is not None
+    if asked or data is not None or {"schedule.time_budget", "schedule.steps"} & set(options.overrides):
+        return None
+    return task.time_budget
 
 
 def _kept_options(folder: Path, options: TrainOptions) -> TrainOptions:

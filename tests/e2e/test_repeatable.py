@@ -10,8 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from medseg import TrainOptions, train
 from medseg.bundle import Bundle
+from medseg.core.errors import UsageError
 from medseg.training import log
 
 
@@ -35,6 +38,11 @@ def test_a_timed_run_is_repeated_by_its_replay(blobs: Path, tmp_path: Path) -> N
     assert len(_losses(timed.run)) > 1
     assert _losses(again.run) == _losses(timed.run)
     assert again.bundle_hash == timed.bundle_hash
+
+
+def test_a_training_without_time_for_one_step_says_so(blobs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="used up before the first step"):
+        train(blobs / "task.yaml", blobs, tmp_path / "run", TrainOptions(time_budget=0.01, device="cpu"))
 
 
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(blobs: Path, tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ def test_a_curve_of_three_draws_has_students_interval() -> None:
     point = curve([{4: 0.7}, {4: 0.8}, {4: 0.9}])[0]
     assert (point.cases, point.witnesses) == (4, 3)
     assert point.mean == pytest.approx(0.8)
-    assert point.high is not None and point.high - point.mean == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
+    assert point.low is not None and point.mean - point.low == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
+    assert point.high == 1.0  # there is no Dice beyond it
 
 
 def test_a_curve_of_two_draws_has_no_interval() -> None:
