@@ -31,7 +31,7 @@ from medseg.core.plan import (
     WindowSpec,
     override,
 )
-from medseg.core.task import Task
+from medseg.core.task import COLOURS, Task
 from medseg.nets import NETWORKS, full_name
 
 _MIN_EDGE = 4  # feature maps are not pooled below this many voxels
@@ -190,6 +190,9 @@ def _normalization(task: Task, stats: ChannelStats, reasons: dict[str, str]) -> 
     if task.modality == "CT":
         reasons["normalization"] = "CT: clipped to the 0.5..99.5 percentiles of the foreground, then z-scored"
         return Normalization("ct", stats.p005, stats.p995, stats.mean, max(stats.std, 1e-3))
+    if task.modality == "microscopy" and (task.channels == list(COLOURS) or len(task.channels) == 1):
+        reasons["normalization"] = "microscopy: brightness differs from picture to picture, so each is scaled by itself"
+        return Normalization("picture")
     reasons["normalization"] = f"{task.modality}: units differ from scan to scan, so each image is z-scored by itself"
     return Normalization("zscore")
 

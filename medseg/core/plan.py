@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from medseg.core.errors import PlanError
 from medseg.core.quality import Calibration
 
-Scheme = Literal["ct", "zscore", "unit8", "minmax"]
+Scheme = Literal["ct", "zscore", "unit8", "picture"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Normalization:
 
     ct: clip to [lower, upper], then (x - mean) / std with these figures; zscore: each image by its
     own mean and std (over voxels inside its own 0.5..99.5 percentiles); unit8: x / 255, centred;
-    minmax: each image from its own percentiles to [-1, 1].
+    picture: each picture from its own percentiles to [-1, 1], all colours on one scale.
     """
 
     scheme: Scheme

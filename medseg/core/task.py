@@ -17,6 +17,7 @@ from medseg.core.selection import Selection
 
 NONZERO = "nonzero"
 Modality = Literal["CT", "MR", "PT", "microscopy", "photo", "other"]
+COLOURS = ("red", "green", "blue")  # the channels of a picture, which keep one scale
 # The names in `medseg.metrics.METRICS`, in its order.
 MetricName = Literal[
     "dice", "iou", "precision", "recall", "specificity", "volume_difference_ml", "hd", "hd95", "assd", "nsd",

@@ -14,7 +14,7 @@ from medseg.core.errors import PlanError, UsageError
 from medseg.core.geometry import Axes, Flips, Geometry, Shape
 from medseg.core.plan import Plan
 from medseg.core.volume import LabelMap, Volume
-from medseg.preprocess.normalize import NORMALIZATIONS
+from medseg.preprocess.normalize import normalize
 from medseg.preprocess.resample import Resampling, Slab, nearest_index, resample_labels, winners
 
 if TYPE_CHECKING:
@@ -102,11 +102,11 @@ def prepare(volume: Volume, plan: Plan) -> Prepared:
     order = _triple(np.argsort([-abs(step) for step in volume.array.strides[1:]], kind="stable"))
     target = _source_order(trace.prepared.shape, trace)
     resampling = Resampling.between(_permuted(trace.source.shape, order), _permuted(target, order))
-    for channel, pixels, given in zip(out, volume.array, plan.normalization, strict=True):
+    for channel, pixels in zip(out, volume.array, strict=True):
         view, ordered = _unordered(channel, trace).transpose(order), pixels.transpose(order)
         for slab in resampling.slabs():
             view[slab.rows] = slab.compute(ordered[slab.first : slab.last])
-        NORMALIZATIONS[given.scheme](channel, given)
+    normalize(out, plan.normalization)
     return Prepared(out, trace)
 
 

@@ -17,7 +17,7 @@ from medseg.core.case import Case, Scan
 from medseg.core.errors import FormatError, UsageError
 from medseg.core.events import Listener, Progress, silent
 from medseg.core.files import write_text
-from medseg.core.task import DataSpec, parse_task
+from medseg.core.task import COLOURS, DataSpec, parse_task
 from medseg.data.dataset import Dataset
 from medseg.data.drawn import all_labels, is_drawn
 from medseg.data.guess import guess_group, guess_patterns
@@ -125,7 +125,7 @@ def _channel_names(root: Path, scans: Sequence[Scan], files: int) -> tuple[str, 
         return tuple(f"channel {number}" for number in range(1, files + 1))
     if count == 1 or not any(_is_coloured(scan) for scan in scans):
         return ("grey",) if scans[0].source.format == "image" else ("image",)
-    return ("red", "green", "blue") if count == 3 else tuple(f"channel {number}" for number in range(1, count + 1))
+    return COLOURS if count == 3 else tuple(f"channel {number}" for number in range(1, count + 1))
 
 
 def _is_coloured(scan: Scan) -> bool:

@@ -7,12 +7,13 @@ import pytest
 
 from medseg.core.plan import Normalization
 from medseg.preprocess import NORMALIZATIONS
+from medseg.preprocess.normalize import normalize
 
 GIVEN = {
     "ct": Normalization("ct", lower=-900, upper=300, mean=-100, std=200),
     "zscore": Normalization("zscore"),
     "unit8": Normalization("unit8"),
-    "minmax": Normalization("minmax"),
+    "picture": Normalization("picture"),
 }
 
 
@@ -47,9 +48,23 @@ def test_unit8_is_centred() -> None:
     np.testing.assert_allclose(normalized("unit8", np.array([[[0.0, 255.0]]])).ravel(), [-0.5, 0.5])
 
 
-def test_minmax_reaches_from_minus_one_to_one() -> None:
-    out = normalized("minmax", np.random.default_rng(0).uniform(3, 9, (10, 10, 10)))
-    assert out.min() == pytest.approx(-1, abs=1e-5) and out.max() == pytest.approx(1, abs=1e-5)
+def test_a_picture_reaches_from_minus_one_to_one_but_for_outliers() -> None:
+    values = np.random.default_rng(0).uniform(3, 9, (20, 20, 10))
+    out = normalized("picture", values)
+    assert out.min() == pytest.approx(-1, abs=0.02) and out.max() == pytest.approx(1, abs=0.02)
+    values[0, 0, 0] = 1000
+    assert normalized("picture", values).ravel()[1:] == pytest.approx(out.ravel()[1:], abs=0.02)
+
+
+def test_colours_of_a_picture_share_one_scale_and_other_channels_do_not() -> None:
+    image = np.random.default_rng(0).uniform(0, 100, (3, 20, 20, 1)).astype(np.float32)
+    image[2] += 100
+    colours, apart = image.copy(), image.copy()
+    normalize(colours, [Normalization("picture")] * 3)
+    assert colours[0].mean() == pytest.approx(colours[1].mean(), abs=0.1)
+    assert colours[2].mean() - colours[1].mean() == pytest.approx(1, abs=0.1)
+    normalize(apart, [Normalization("picture"), Normalization("zscore"), Normalization("unit8")])
+    assert abs(apart[1].mean()) < 0.05 and apart[2].mean() == pytest.approx(150 / 255 - 0.5, abs=0.05)
 
 
 @pytest.mark.parametrize("scheme", sorted(NORMALIZATIONS))
