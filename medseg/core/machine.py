@@ -55,7 +55,7 @@ def machine(device: Literal["cpu", "cuda"], ndim: int, preset: Preset = "fast") 
         raise UsageError(f"preset {preset!r} is none of {', '.join(PRESETS)}")
     if device == "cpu":
         budget = Machine("cpu", 2**17, 2**20, (16, 192), 2)
-        # Pictures: four times the steps on a quarter of the pixels learn more in a short training (benchmarks/README.md).
+        # Four times the steps on a quarter of the pixels learn more in a short training: benchmarks/README.md.
         edge = 128 if preset == "fast" else 256
         budget = budget if ndim == 3 else Machine("cpu", edge**2, 2**22, (16, 256), 4)
     else:

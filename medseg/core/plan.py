@@ -110,6 +110,7 @@ class AugmentSpec:
     of `elastic_points` nodes an axis (Ronneberger 2015); flips: canonical axes (0, 1, 2) that may
     be reversed; lateral: the axis whose reversal exchanges left and right (0 in a body, 1, a row's
     direction, in a picture); invert: bright becomes dark, as between fluorescence and bright field;
+    grey: a picture's colours become one, in random proportions, as an unstained or monochrome picture has it;
     cutmix, mixup and copy_paste: samples of a batch are mixed (`mixup_probability` is per batch).
     """
 
@@ -132,6 +133,7 @@ class AugmentSpec:
     low_resolution: float = 0.5
     intensity_probability: float = 0.15
     invert_probability: float = 0.0
+    grey_probability: float = 0.0
     cutmix_probability: float = 0.0
     mixup_probability: float = 0.0
     copy_paste_probability: float = 0.0
