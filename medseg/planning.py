@@ -376,7 +376,6 @@ def _augment(task: Task, spacing: Triple, long: bool, reasons: dict[str, str]) -
             lateral=1,
             elastic_sigma=round(4.0 * finest, 3),
             invert_probability=_invert(task, reasons),
-            grey_probability=_grey(task, reasons),
         )
     lateral: Literal[0, 1] = 1 if picture else 0
     one_sided = not sided and any(_SIDE.search(name) for name in task.labels)
@@ -401,14 +400,6 @@ def _invert(task: Task, reasons: dict[str, str]) -> float:
         return 0.0
     reasons["augment"] += "; one in ten inverted, as stains are bright or dark"
     return 0.1
-
-
-def _grey(task: Task, reasons: dict[str, str]) -> float:
-    """Stains and cameras differ in colour; what tells cells from their surroundings does not."""
-    if task.modality != "microscopy" or task.channels != list(COLOURS):
-        return 0.0
-    reasons["augment"] += "; two in five without their colours, as stains differ"
-    return 0.4
 
 
 def _triple(values: Any) -> Triple:

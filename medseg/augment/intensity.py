@@ -1,4 +1,4 @@
-"""Changes of brightness, contrast, gamma, noise, sharpness, resolution and colour, on a batch on its device.
+"""Changes of brightness, contrast, gamma, noise, sharpness and resolution, on a batch on its device.
 
 All strengths are relative to each sample's own deviation or range, so that one setting fits HU,
 z-scores and 8-bit pictures; a strength of 0 switches a change off.
@@ -27,7 +27,6 @@ class IntensityDraw:
     Per sample and channel [B, C]: brightness (added, in deviations), contrast (factor about the
     mean), gamma (exponent), noise (deviation, in deviations). Per sample [B]: blur (sigma in voxels),
     resolution (fraction of the voxels kept per axis), seeds of the noise, inverted (bright becomes dark).
-    grey [B, C]: weights of the channels in the one that replaces them all; all 0 where they stay.
     """
 
     brightness: Float
@@ -38,7 +37,6 @@ class IntensityDraw:
     resolution: Float
     seeds: NDArray[np.int64]
     inverted: NDArray[np.bool_]
-    grey: Float
 
 
 def draw_intensity(spec: AugmentSpec, size: int, channels: int, rng: np.random.Generator) -> IntensityDraw:
@@ -64,7 +62,6 @@ def draw_intensity(spec: AugmentSpec, size: int, channels: int, rng: np.random.G
         resolution=1.0 - hit[5] * rng.uniform(0.0, spec.low_resolution, size),
         seeds=rng.integers(0, 2**62, size),
         inverted=inverted,
-        grey=(rng.random(size) < spec.grey_probability)[:, None] * rng.dirichlet(np.ones(channels), size),
     )
 
 
@@ -80,7 +77,6 @@ def apply_intensity(batch: torch.Tensor, draw: IntensityDraw) -> torch.Tensor:
     _resolution(out, draw.resolution)
     _gamma(out, draw.gamma)
     _invert(out, draw.inverted)
-    _grey(out, draw.grey)
     return out
 
 
@@ -160,13 +156,6 @@ def _invert(batch: torch.Tensor, inverted: NDArray[np.bool_]) -> None:
     for sample in np.flatnonzero(inverted):
         image = batch[sample]
         batch[sample] = 2 * image.mean(dim=list(range(1, image.ndim)), keepdim=True) - image
-
-
-def _grey(batch: torch.Tensor, weights: Float) -> None:
-    """One channel in place of all: what is known of structures in one stain is learnt for others."""
-    for sample in np.flatnonzero(weights.any(axis=1)):
-        image = batch[sample]
-        batch[sample] = (image * _column(weights[sample], image)).sum(dim=0, keepdim=True)
 
 
 def _spatial(images: torch.Tensor) -> list[int]:

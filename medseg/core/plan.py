@@ -110,7 +110,6 @@ class AugmentSpec:
     of `elastic_points` nodes an axis (Ronneberger 2015); flips: canonical axes (0, 1, 2) that may
     be reversed; lateral: the axis whose reversal exchanges left and right (0 in a body, 1, a row's
     direction, in a picture); invert: bright becomes dark, as between fluorescence and bright field;
-    grey: a picture's colours become one, in random proportions, as an unstained or monochrome picture has it;
     cutmix, mixup and copy_paste: samples of a batch are mixed (`mixup_probability` is per batch).
     """
 
@@ -133,7 +132,6 @@ class AugmentSpec:
     low_resolution: float = 0.5
     intensity_probability: float = 0.15
     invert_probability: float = 0.0
-    grey_probability: float = 0.0
     cutmix_probability: float = 0.0
     mixup_probability: float = 0.0
     copy_paste_probability: float = 0.0
@@ -204,13 +202,15 @@ class InstanceSpec:
 
     seed: an object begins where the probability of an interior, smoothed by `smoothing` (standard
     deviation in mm, or pixels of pictures), exceeds this; certain: where it nowhere reaches this, without
-    smoothing, there is no object; smallest: objects below this size (mm², mm³ in volumes, or pixels) are none.
+    smoothing, there is no object; smallest: objects below this size (mm², mm³ in volumes, or pixels) are none; sure:
+    nor is what is foreground with a lower probability than this, on average over the object.
     """
 
     seed: float = 0.5
     smoothing: float = 1.0
     certain: float = 0.0
     smallest: float = 10.0
+    sure: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,18 +25,23 @@ Mask = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 
 
-def separate(mask: Mask, interiors: Float32, spec: InstanceSpec, spacing: Sequence[float]) -> Ids:
+def separate(
+    mask: Mask, interiors: Float32, spec: InstanceSpec, spacing: Sequence[float], foreground: Float32 | None = None
+) -> Ids:
     """Objects 1, 2, 3 … [I, J, K] in the order of their first voxels; 0 outside of `mask`.
 
-    mask: where objects are; interiors: probability of an object's interior [I, J, K]; spacing: mm. Pieces
-    of the mask are voxels that share a face. A piece without a seed is one object, so that only what is
-    smaller than `spec.smallest` or less than `spec.certain` is lost.
+    mask: where objects are; interiors, foreground: probability of an object's interior and of any object
+    [I, J, K]; spacing: mm. Pieces of the mask are voxels that share a face. A piece without a seed is one
+    object, so that only what is smaller than `spec.smallest`, less than `spec.certain` or, where `foreground`
+    is given, less than `spec.sure` on average is lost.
     """
     pieces, _ = _labelled(mask)
     seeds, count = _labelled(mask & (_smoothed(interiors, spec, spacing) > spec.seed))
     if count:
         _flood_crowded(pieces, seeds, interiors)
     sure = _peaks(pieces, interiors) >= spec.certain
+    if foreground is not None and spec.sure > 0:
+        sure &= _means(pieces, foreground) >= spec.sure
     return _kept(pieces, sure, spec.smallest / _voxel_size(mask.shape, spacing))
 
 
@@ -84,6 +89,14 @@ def _peaks(pieces: Ids, interiors: Float32) -> NDArray[np.float64]:
     return np.asarray(ndimage.maximum(interiors, pieces, np.arange(int(pieces.max(initial=0)) + 1)), dtype=np.float64)
 
 
+def _means(pieces: Ids, foreground: Float32) -> NDArray[np.float64]:
+    """The mean probability in every piece [number of the last one + 1]."""
+    flat = pieces.reshape(-1)
+    sums = np.bincount(flat, weights=foreground.reshape(-1))
+    means: NDArray[np.float64] = sums / np.maximum(np.bincount(flat), 1)
+    return means
+
+
 def _kept(pieces: Ids, sure: Mask, smallest: float) -> Ids:
     """The objects that are `sure` [numbers] and large enough, numbered anew in the order of their first voxels."""
     flat = pieces.reshape(-1)
@@ -110,15 +123,20 @@ _SEEDS = (0.5, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)
 _SMOOTHINGS = (1.0, 0.0, 0.5, 2.0, 3.0)  # in voxels of the finest spacing
 _SMALL, _WIDEST = 10, 0.35  # percentile of the true sizes; part of its radius beyond which neighbours blur
 _CERTAIN = (0.4, 0.0, 0.2, 0.5, 0.6, 0.7, 0.8)
+# An object is none where it is less sure than all but one in 200 of those learnt from, if there are so many that
+# this says something; but never where it is as sure as _SUREST, as what was learnt from is surer than what is new.
+_DOUBTFUL, _ENOUGH, _SUREST = 0.5, 100, 0.85
+_SEARCHED = 8  # pictures that every setting is tried on
 _SHARES = (0.05, 0.0, 0.02, 0.1, 0.15, 0.2, 0.3)  # of the median true object's size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
-    """What a network saw of a labelled picture: mask and interiors; and its true objects: ids. All [I, J, K]; mm."""
+    """What a network saw of a labelled picture, and its true objects: ids. All [I, J, K]; spacing: mm."""
 
     mask: Mask
     interiors: Float32
+    foreground: Float32
     ids: Ids
     spacing: tuple[float, float, float]
 
@@ -128,8 +146,10 @@ def fitted(examples: Sequence[Example], start: InstanceSpec) -> InstanceSpec:
 
     Best is the highest sum of F1 at an IoU of .5 and mean F1 over .5 to .95, both means over the pictures, so
     that one full of errors does not decide for all; of equally good ones the first. Seeds and smoothing are
-    searched together, then certainty and sizes.
+    searched together, then certainty and sizes, on the first _SEARCHED pictures; how sure objects have to be
+    follows from those that are right in all.
     """
+    every, examples = examples, examples[:_SEARCHED]
     voxels = [size for example in examples for size in np.bincount(example.ids.reshape(-1))[1:] if size]
     if not voxels:
         return start
@@ -142,7 +162,21 @@ def fitted(examples: Sequence[Example], start: InstanceSpec) -> InstanceSpec:
     smoothings = [t * finest for t in _SMOOTHINGS if t * finest <= widest]
     best = _best(examples, [replace(usual, seed=s, smoothing=t) for t, s in product(smoothings, _SEEDS)])
     best = _best(examples, [replace(best, certain=certain) for certain in _CERTAIN])
-    return _best(examples, [replace(best, smallest=share * median) for share in _SHARES])
+    best = _best(examples, [replace(best, smallest=share * median) for share in _SHARES])
+    right = np.concatenate([_sureness_of_right_ones(example, best) for example in every])
+    sure = float(np.percentile(right, _DOUBTFUL)) if len(right) >= _ENOUGH else 0.0
+    return replace(best, sure=min(sure, _SUREST))
+
+
+def _sureness_of_right_ones(example: Example, spec: InstanceSpec) -> NDArray[np.float64]:
+    """The mean probability in each object found that covers a true one with an IoU above .5 (which is one at most)."""
+    found = separate(example.mask, example.interiors, spec, example.spacing)
+    flat, true = found.reshape(-1), example.ids.reshape(-1)
+    sizes, true_sizes = np.bincount(flat), np.bincount(true)
+    pairs, overlaps = np.unique(np.stack([flat, true])[:, (flat > 0) & (true > 0)], axis=1, return_counts=True)
+    union = sizes[pairs[0]] + true_sizes[pairs[1]] - overlaps
+    sureness: NDArray[np.float64] = _means(found, example.foreground)[pairs[0][overlaps > 0.5 * union]]
+    return sureness
 
 
 def _radius(size: float, flat: bool) -> float:

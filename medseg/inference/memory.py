@@ -27,8 +27,8 @@ _WARM = 70 * 10**6
 _RESAMPLING = 120 * 10**6
 # Cleaning and counting pieces, beside the label map and its copy.
 _PIECES = 100 * 10**6
-# Telling objects apart, a voxel: interiors, the same smoothed, pieces, seeds, objects (float32, int32) and masks.
-_APART = 24
+# Telling objects apart, a voxel: interiors, smoothed, foreground, pieces, seeds, objects (float32, int32) and masks.
+_APART = 28
 # Stored pixels (16 bits, mostly) beside the float32 volume made of them.
 _STORED = 2
 # Feature maps of full resolution that live at a time in a U-Net: those of the way down that are
@@ -49,8 +49,8 @@ def predicted_peak(geometry: Geometry, bundle: Bundle) -> int:
     scan = 4 * channels * source
     held = min(HELD_BYTES, open_bytes(axes, swept_axis(axes, trace), plan.network.out_channels))
     computing = 4 * channels * prepared + source + held + _WARM + max(_activations(bundle), _RESAMPLING)
-    if plan.instances is not None:
-        computing += 4 * source
+    if plan.instances is not None:  # probabilities of interiors and foreground
+        computing += 8 * source
     if plan.crf.iterations:  # which needs the probabilities of the whole volume
         computing += peak_bytes(trace.prepared.shape, plan.network.out_channels, plan)
     cleaning = 2 * source + _WARM + (_PIECES if plan.instances is None else _APART * source)

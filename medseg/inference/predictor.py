@@ -115,7 +115,7 @@ class Predictor:
         spec = self.bundle.plan.instances
         if spec is None or found.interiors is None:
             return None
-        return separate(labelmap.array > 0, found.interiors, spec, geometry.spacing)
+        return separate(labelmap.array > 0, found.interiors, spec, geometry.spacing, found.foreground)
 
     def _bounded(self, geometry: Geometry, memory: int, outcome: Outcome) -> Outcome:
         reason = refusal(geometry, self.bundle, memory)

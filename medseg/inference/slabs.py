@@ -34,13 +34,14 @@ _CANNOT_WIN = 0.999
 class Segmented:
     """Values [I, J, K] uint8 on the scan's own grid, and how sure the network was of them on the prepared one.
 
-    interiors: probability of an object's interior [I, J, K] float32 on the scan's own grid, for plans
-    with instances.
+    interiors, foreground: probability of an object's interior, and of any object, [I, J, K] float32 on
+    the scan's own grid, for plans with instances.
     """
 
     labels: NDArray[np.uint8]
     certainty: Certainty
     interiors: NDArray[np.float32] | None = None
+    foreground: NDArray[np.float32] | None = None
 
 
 def segment(engine: Engine, image: Tensor, trace: Trace) -> Segmented:
@@ -117,6 +118,7 @@ class _Slabs:
         self._statistics = QualityStatistics()
         shape = restoration.labels.shape
         self._interiors = np.empty(shape, dtype=np.float32) if apart else None
+        self._foreground = np.empty(shape, dtype=np.float32) if apart else None
         self._named = cells.labels - 1 if apart else cells.labels  # interiors are no label
 
     def add(self, place: Place, answer: Answer, share: float) -> None:
@@ -137,7 +139,7 @@ class _Slabs:
     def finish(self) -> Segmented:
         """Close and use the rest."""
         self._settle(self.axes[self.sweep].size)
-        return Segmented(self.restoration.labels, self._statistics.finish(), self._interiors)
+        return Segmented(self.restoration.labels, self._statistics.finish(), self._interiors, self._foreground)
 
     def _blocks(self, place: Place) -> list[tuple[Place, tuple[slice, ...], tuple[slice, ...]]]:
         """Blocks that a window touches, the part of each, and where that part lies in the window."""
@@ -204,8 +206,9 @@ class _Slabs:
             return out
 
         self.restoration.write(piece, values, planes)
-        if self._interiors is not None:
+        if self._interiors is not None and self._foreground is not None:
             self.restoration.interpolate(piece, planes(self._named), self._interiors)
+            self.restoration.interpolate(piece, planes(1), self._foreground)
 
     def _copy(self, block: Place, value: int, begin: int, out: NDArray[np.float32]) -> None:
         """Copy a block's probabilities of one label to where they lie in planes from `begin` on."""

@@ -21,7 +21,7 @@ def batch(*spatial: int) -> torch.Tensor:
 def neutral(size: int = 3, channels: int = 2) -> IntensityDraw:
     zeros, ones = np.zeros((size, channels)), np.ones((size, channels))
     seeds = np.arange(size)
-    return IntensityDraw(zeros, ones, ones, zeros, np.zeros(size), np.ones(size), seeds, np.zeros(size, bool), zeros)
+    return IntensityDraw(zeros, ones, ones, zeros, np.zeros(size), np.ones(size), seeds, np.zeros(size, bool))
 
 
 def only(sample: int, channel: int, value: float, otherwise: float) -> np.ndarray:
@@ -98,15 +98,8 @@ def test_inversion_mirrors_the_intensities_about_each_channels_mean(images: torc
     torch.testing.assert_close(out[1].flatten(1) - mean, mean - images[1].flatten(1))
 
 
-def test_grey_pictures_have_the_weighted_colours_in_every_channel(images: torch.Tensor) -> None:
-    out = apply_intensity(images, replace(neutral(), grey=np.array([[0.0, 0.0], [0.25, 0.75], [0.0, 0.0]])))
-    assert torch.equal(out[[0, 2]], images[[0, 2]])
-    expected = 0.25 * images[1, 0] + 0.75 * images[1, 1]
-    torch.testing.assert_close(out[1], torch.stack([expected, expected]))
-
-
 def test_everything_at_once_replays_and_stays_finite(images: torch.Tensor) -> None:
-    spec = AugmentSpec(intensity_probability=1.0, invert_probability=0.5, grey_probability=0.5)
+    spec = AugmentSpec(intensity_probability=1.0, invert_probability=0.5)
     draws = [draw_intensity(spec, 3, 2, np.random.default_rng(5)) for _ in range(2)]
     one, two = (apply_intensity(images, draw) for draw in draws)
     assert torch.equal(one, two) and torch.isfinite(one).all()
@@ -115,12 +108,9 @@ def test_everything_at_once_replays_and_stays_finite(images: torch.Tensor) -> No
 
 
 def test_draws_befall_samples_with_their_probability() -> None:
-    spec = AugmentSpec(intensity_probability=0.25, invert_probability=0.25, grey_probability=0.25)
+    spec = AugmentSpec(intensity_probability=0.25, invert_probability=0.25)
     draw = draw_intensity(spec, 4000, 2, np.random.default_rng(0))
-    grey = draw.grey.any(axis=1)
-    assert draw.grey[grey].sum(axis=1) == pytest.approx(1)
-    hits = (draw.brightness[:, 0] != 0, draw.contrast[:, 1] != 1, draw.blur > 0, draw.resolution < 1,
-            draw.inverted, grey)  # fmt: skip
+    hits = (draw.brightness[:, 0] != 0, draw.contrast[:, 1] != 1, draw.blur > 0, draw.resolution < 1, draw.inverted)
     for hit in hits:
         assert 0.22 < hit.mean() < 0.28
     assert draw.resolution.min() >= 0.5 and draw.blur.max() <= spec.blur

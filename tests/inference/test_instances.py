@@ -42,7 +42,8 @@ def seen(seed: int, blur: float = 1.0) -> Example:
     """A perfect network's answer for a synthetic picture, blurred a little."""
     ids = paint_cells(seed).labelmap.array.astype(np.int32)
     inside = (instance_classes(ids, 2, PIXELS) == INTERIOR).astype(np.float32)
-    return Example(ids > 0, ndimage.gaussian_filter(inside, (blur, blur, 0)), ids, PIXELS)
+    foreground = ndimage.gaussian_filter((ids > 0).astype(np.float32), (blur, blur, 0))
+    return Example(ids > 0, ndimage.gaussian_filter(inside, (blur, blur, 0)), foreground, ids, PIXELS)
 
 
 def f1(found: np.ndarray, true: np.ndarray) -> float:
@@ -108,6 +109,29 @@ def test_what_is_uncertain_or_small_is_no_object() -> None:
     found = separate(mask, interiors, InstanceSpec(0.5, 0.0, certain=0.3, smallest=2), PIXELS)
     assert (found[1:5, 1:5] == 1).all() and found.sum() == 16
     assert separate(mask, interiors, InstanceSpec(0.5, 0.0, certain=0.0, smallest=0), PIXELS).max() == 3
+
+
+def test_what_is_doubtful_on_average_is_no_object() -> None:
+    mask, foreground = np.zeros((12, 12, 1), dtype=bool), np.zeros((12, 12, 1), dtype=np.float32)
+    mask[1:5, 1:5], mask[7:11, 1:5] = True, True
+    foreground[1:5, 1:5], foreground[7:11, 1:5] = 0.9, 0.6
+    foreground[8, 2] = 1.0
+    spec = InstanceSpec(0.5, 0.0, smallest=0, sure=0.7)
+    found = separate(mask, foreground, spec, PIXELS, foreground)
+    assert (found[1:5, 1:5] == 1).all() and found.sum() == 16
+    assert separate(mask, foreground, replace(spec, sure=0.5), PIXELS, foreground).max() == 2
+    assert separate(mask, foreground, spec, PIXELS).max() == 2  # nothing is known of how sure they are
+
+
+def test_objects_have_to_be_as_sure_as_those_that_were_right_if_there_are_enough() -> None:
+    examples = [seen(seed) for seed in range(8)]
+    spec = fitted(examples, InstanceSpec())
+    assert 0.5 < spec.sure <= 0.85
+    for example in examples:
+        kept = separate(example.mask, example.interiors, spec, PIXELS, example.foreground)
+        every = separate(example.mask, example.interiors, replace(spec, sure=0.0), PIXELS)
+        assert kept.max() >= every.max() - 2
+    assert fitted(examples[:1], InstanceSpec()).sure == 0.0
 
 
 def test_settings_are_those_that_fit_best_and_stay_where_there_is_nothing_to_fit() -> None:
