@@ -135,16 +135,16 @@ class Noted:
     """The predictor; what its network took is written down after every scan."""
 
     def __init__(self, predictor: Any, clock: Clock, notes: Path) -> None:
-        self.bundle, self.prepare, self.finish = predictor.bundle, predictor.prepare, predictor.finish
+        self.bundle = predictor.bundle
         self._predictor, self._clock, self._notes = predictor, clock, notes
 
-    def segment(self, ready: Any) -> Any:
+    def predict(self, scan: Any) -> Any:
         before, calls, started = self._clock.seconds, self._clock.calls, time.monotonic()
-        segmented = self._predictor.segment(ready)
+        prediction = self._predictor.predict(scan)
         ended = time.monotonic()
         told = {"network": self._clock.seconds - before, "calls": self._clock.calls - calls}
         _note(self._notes, {**told, "seconds": ended - started, "at": ended})
-        return segmented
+        return prediction
 
 
 def _note(notes: Path, told: dict[str, float]) -> None:

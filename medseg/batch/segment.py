@@ -29,16 +29,12 @@ PRIVATE = 0o077  # what others may not do with outputs
 
 
 class ScanPredictor(Protocol):
-    """What a batch needs of `medseg.inference.Predictor`: three steps, which hand on what they like."""
+    """What a batch needs of `medseg.inference.Predictor`."""
 
     @property
     def bundle(self) -> Bundle: ...
 
-    def prepare(self, scan: Scan, /) -> Any: ...
-
-    def segment(self, ready: Any, /) -> Any: ...
-
-    def finish(self, ready: Any, /) -> Prediction: ...
+    def predict(self, scan: Scan) -> Prediction: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +91,12 @@ class Setup:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Item:
-    """A series between two stages: what the predictor's last step gave of it, or its answer already."""
+    """A series between two stages: what there is of scan and prediction, or its answer already."""
 
     order: Order
     inputs: Inputs | None = None
-    ready: Any = None
+    scan: Scan | None = None
+    prediction: Prediction | None = None
     answer: Answer | None = None
 
 
@@ -113,39 +110,46 @@ class Segmenter:
     tracebacks: bool
 
     def read(self, order: Order) -> _Item:
-        """Hash the files, read the scan, and prepare it unless the task's selection refuses it."""
+        """Hash the files, read the scan, and refuse it where the task's selection does."""
         item = _Item(order)
         try:
             item = replace(item, inputs=hash_inputs(order.source, order.facts))
-            scan = self._scan(order.source)
-            reason = self._unfit(scan)
-            if reason:
-                return replace(item, answer=self._not_selected(scan, reason, item.inputs))
-            return replace(item, ready=self.predictor.prepare(scan))
+            return self._selected(replace(item, scan=self._scan(order.source)))
         except Exception as error:
             return self._failed(item, error)
 
     def compute(self, item: _Item) -> _Item:
-        """Ask the network."""
-        if item.answer is not None:
+        """Segment the scan, which is forgotten where nothing is to be written of it."""
+        if item.answer is not None or item.scan is None:
             return item
         try:
-            return replace(item, ready=self.predictor.segment(item.ready))
+            prediction = self.predictor.predict(item.scan)
         except Exception as error:
             return self._failed(item, error)
+        outcome = prediction.outcome
+        item = replace(item, scan=None, prediction=prediction)
+        if outcome.status in (Status.OK, Status.REVIEW):
+            return item
+        findings = tuple(prediction.scan.findings)
+        errors = [finding.code for finding in findings if finding.severity is Severity.ERROR]
+        code = outcome.code or (errors or [REFUSED])[-1]
+        answer = Answer(outcome.status, code, outcome.reason, findings, item.inputs)
+        return replace(item, prediction=None, answer=answer)
 
     def write(self, item: _Item) -> Answer:
-        """Write the outputs, if there is a label map and the files are still those that were read."""
-        order, item = item.order, self._finished(item)
-        if item.answer is not None or item.inputs is None:
-            return self._without_outputs(item.answer or Answer(reason="nothing was computed"), order)
+        """Write the outputs, if the files are still those that were read."""
+        order = item.order
+        if item.answer is not None:
+            return self._without_outputs(item.answer, order)
+        if item.prediction is None or item.inputs is None:
+            return Answer(reason="nothing was computed")
         try:
             if self._touched(order, item.inputs):
                 return Answer(code=CHANGED, reason="its files changed while it was read", changed=True)
             if order.stale:
                 remove_outputs(order.targets)
-            written = write_outputs(item.ready, order.targets, self.wanted)
-            return self._answer(item.ready, item.inputs, written)
+            written = write_outputs(item.prediction, order.targets, self.wanted)
+            return self._answer(item.prediction, item.inputs, written)
         except OSError as error:
             if self._place_is_to_blame(error):
                 return Answer(halt=_place_sentence(self.output, error), reason=str(error))
@@ -160,32 +164,17 @@ class Segmenter:
 
         return formats.read(source, self.predictor.bundle.task.reading)
 
-    def _unfit(self, scan: Scan) -> str:
-        selection = self.predictor.bundle.task.selection
-        return selection.unfit_grid(scan.volume.geometry, scan.source.format == _PICTURE)
-
-    def _not_selected(self, scan: Scan, reason: str, inputs: Inputs | None) -> Answer:
+    def _selected(self, item: _Item) -> _Item:
+        if item.scan is None:
+            return item
+        scan, selection = item.scan, self.predictor.bundle.task.selection
+        reason = selection.unfit_grid(scan.volume.geometry, scan.source.format == _PICTURE)
+        if not reason:
+            return item
         findings = (*scan.findings, Finding(NOT_SELECTED, Severity.INFO, reason))
-        return Answer(Status.REFUSED, NOT_SELECTED, reason, findings, inputs)
+        return replace(item, scan=None, answer=Answer(Status.REFUSED, NOT_SELECTED, reason, findings, item.inputs))
 
     # ---- writing ------------------------------------------------------------------------------
-
-    def _finished(self, item: _Item) -> _Item:
-        """With the prediction, or with the answer where the model refused the scan."""
-        if item.answer is not None:
-            return item
-        try:
-            prediction = self.predictor.finish(item.ready)
-        except Exception as error:
-            return self._failed(item, error)
-        outcome = prediction.outcome
-        if outcome.status in (Status.OK, Status.REVIEW):
-            return replace(item, ready=prediction)
-        findings = tuple(prediction.scan.findings)
-        errors = [finding.code for finding in findings if finding.severity is Severity.ERROR]
-        code = outcome.code or (errors or [REFUSED])[-1]
-        answer = Answer(outcome.status, code, outcome.reason, findings, item.inputs)
-        return replace(item, ready=None, answer=answer)
 
     def _touched(self, order: Order, inputs: Inputs) -> bool:
         """Whether the files are no longer those that were hashed."""
@@ -227,7 +216,7 @@ class Segmenter:
     # ---- failing ------------------------------------------------------------------------------
 
     def _failed(self, item: _Item, error: Exception) -> _Item:
-        return replace(item, ready=None, answer=self._reason(item.order, error, item.inputs))
+        return replace(item, scan=None, answer=self._reason(item.order, error, item.inputs))
 
     def _reason(self, order: Order, error: Exception, inputs: Inputs | None) -> Answer:
         trace = "".join(traceback.format_exception(error)).rstrip() if self.tracebacks else ""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from medseg.inference.device import precision, resolve_device, training_precision
 from medseg.inference.gate import check_scan, departures
 from medseg.inference.postprocess import postprocess
-from medseg.inference.predictor import Predictor, Ready
+from medseg.inference.predictor import Predictor
 from medseg.inference.window import sliding_window
 
 __all__ = [
     "Predictor",
-    "Ready",
     "check_scan",
     "departures",
     "postprocess",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,7 +12,7 @@ from medseg.core.case import Outcome, Prediction, Scan, Status
 from medseg.core.geometry import Geometry
 from medseg.core.labels import mirrored_values
 from medseg.core.quality import Calibration
-from medseg.core.volume import LabelMap
+from medseg.core.volume import LabelMap, Volume
 from medseg.inference.calibration import Estimator
 from medseg.inference.crf import refine
 from medseg.inference.device import precision, resolve_device
@@ -27,20 +25,6 @@ from medseg.inference.quality import QualityStatistics, evidence_of
 from medseg.inference.slabs import Segmented, segment
 from medseg.inference.window import Engine, sliding_window
 from medseg.preprocess import Prepared, fit_channels, prepare, restore
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ready:
-    """A scan between two steps of `Predictor`: as the network sees it, then what the network found.
-
-    geometry: the scan's grid in the training's units; neither `prepared` nor `found`: it is refused.
-    """
-
-    scan: Scan
-    outcome: Outcome
-    geometry: Geometry
-    prepared: Prepared | None = None
-    found: Segmented | None = None
 
 
 class Predictor:
@@ -66,43 +50,25 @@ class Predictor:
 
         Raises UsageError where the scan is absurdly large at the plan's spacing.
         """
-        return self.finish(self.segment(self.prepare(scan)))
-
-    # Three steps, so that a batch prepares the next scan and finishes the last one while the network runs.
-
-    def prepare(self, scan: Scan) -> Ready:
-        """The first step of `predict`: what the network needs to see, unless the scan is refused."""
         task = self.bundle.task
         outcome = check_scan(scan, task, self.bundle.fingerprint)
+        geometry = scan.volume.geometry
         measured = in_training_units(scan, self.bundle.fingerprint)
-        geometry = measured.volume.geometry
         if self.memory is not None and outcome.status is not Status.REFUSED:
-            outcome = self._bounded(geometry, self.memory, outcome)
+            outcome = self._bounded(measured.volume.geometry, self.memory, outcome)
         if outcome.status is Status.REFUSED:
-            return Ready(scan, outcome, geometry)
-        prepared = prepare(fit_channels(measured, task).volume, self.bundle.plan)
-        return Ready(scan, outcome, geometry, prepared)
-
-    def segment(self, ready: Ready) -> Ready:
-        """The second step: the network's answer, in place of what it saw."""
-        if ready.prepared is None:
-            return ready
-        return replace(ready, prepared=None, found=self._segment(ready.prepared))
-
-    def finish(self, ready: Ready) -> Prediction:
-        """The third step: cleaned labels, objects told apart, and how good they are expected to be."""
-        task, geometry, found = self.bundle.task, ready.scan.volume.geometry, ready.found
-        if found is None:
             empty = LabelMap(np.zeros(geometry.shape, dtype=np.uint8), geometry, self._labels)
-            return Prediction(empty, ready.scan, ready.outcome)
+            return Prediction(empty, scan, outcome)
+        found = self._segment(fit_channels(measured, task).volume)
         labelmap = LabelMap(found.labels, geometry, self._labels)
         final = postprocess(labelmap, task)
-        objects = self._objects(final, found, ready.geometry)
+        objects = self._objects(final, found, measured.volume.geometry)
         if objects is not None:
             final = LabelMap((objects > 0).astype(np.uint8), geometry, self._labels)
         evidence = evidence_of(found.certainty, final, self.bundle.plan.spacing)
-        confidence = found.certainty.confidence
-        prediction = Prediction(final, ready.scan, ready.outcome, confidence, evidence=evidence, instances=objects)
+        prediction = Prediction(
+            final, scan, outcome, found.certainty.confidence, evidence=evidence, instances=objects
+        )  # fmt: skip
         return judge(prediction, self.bundle.fingerprint, self._estimator)
 
     def predict_array(self, array: NDArray[np.float32]) -> Tensor:
@@ -121,7 +87,8 @@ class Predictor:
         reason = refusal(geometry, self.bundle, memory)
         return Outcome(Status.REFUSED, reason, "too-large") if reason else outcome
 
-    def _segment(self, prepared: Prepared) -> Segmented:
+    def _segment(self, volume: Volume) -> Segmented:
+        prepared = prepare(volume, self.bundle.plan)
         if self.bundle.plan.crf.iterations:
             return self._refined(prepared)
         mirror = tuple(self._mirror)

@@ -17,7 +17,7 @@ from medseg.core.events import silent
 from medseg.core.geometry import Geometry
 from medseg.core.volume import LabelMap, Volume
 from medseg.evaluation.cells import cell_table, painted
-from medseg.inference import Predictor, Ready
+from medseg.inference import Predictor
 from medseg.phantoms.microscopy import paint_cells
 from tests.inference.test_instances import TASK, bundle_of, scan_of
 
@@ -40,9 +40,9 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 class Brightened(Predictor):
     """Pictures hold 0 to 255 and the network by hand wants 0 to 2."""
 
-    def prepare(self, scan: Scan) -> Ready:
+    def predict(self, scan: Scan) -> Prediction:
         volume = Volume(scan.volume.array / np.float32(100), scan.volume.geometry)
-        return super().prepare(Scan(scan.source, volume, scan.modality))
+        return super().predict(Scan(scan.source, volume, scan.modality))
 
 
 def test_a_folder_of_pictures_gives_numbered_objects_and_a_row_for_each(folder: Path, tmp_path: Path) -> None:

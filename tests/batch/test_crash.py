@@ -17,7 +17,7 @@ from medseg.bundle import Bundle
 from medseg.core.case import Prediction, Scan
 from medseg.core.events import silent
 from medseg.executors.contract import Limits
-from medseg.inference import Predictor, Ready
+from medseg.inference import Predictor
 
 pytestmark = pytest.mark.slow
 
@@ -37,18 +37,12 @@ class Deadly:
         self.bundle = real.bundle
         self._real = real
 
-    def prepare(self, scan: Scan) -> Ready:
-        return self._real.prepare(scan)
-
-    def segment(self, ready: Ready) -> Ready:
-        if ready.scan.source.name == "dies":
+    def predict(self, scan: Scan) -> Prediction:
+        if scan.source.name == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
-        if ready.scan.source.name == "hangs":
+        if scan.source.name == "hangs":
             time.sleep(100)
-        return self._real.segment(ready)
-
-    def finish(self, ready: Ready) -> Prediction:
-        return self._real.finish(ready)
+        return self._real.predict(scan)
 
 
 def test_deadly_scans_fail_and_the_others_are_done(

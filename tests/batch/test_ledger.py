@@ -182,15 +182,9 @@ class Counting:
         self.seen: list[str] = []
         self._real = real
 
-    def prepare(self, scan):  # type: ignore[no-untyped-def]
+    def predict(self, scan):  # type: ignore[no-untyped-def]
         self.seen.append(scan.source.name)
-        return self._real.prepare(scan)
-
-    def segment(self, ready):  # type: ignore[no-untyped-def]
-        return self._real.segment(ready)
-
-    def finish(self, ready):  # type: ignore[no-untyped-def]
-        return self._real.finish(ready)
+        return self._real.predict(scan)
 
 
 @pytest.fixture
@@ -232,16 +226,16 @@ def test_a_rerun_does_only_what_is_missing_or_changed(
 
 
 def test_failed_scans_are_tried_again_on_demand_only(scans: Path, counting: Counting) -> None:
-    real = counting._real.prepare
+    real = counting._real.predict
     broken = True
 
-    def prepare(scan):  # type: ignore[no-untyped-def]
+    def predict(scan):  # type: ignore[no-untyped-def]
         counting.seen.append(scan.source.name)
         if broken and scan.source.name == "b":
             raise RuntimeError("bad luck")
         return real(scan)
 
-    counting.prepare = prepare  # type: ignore[method-assign]
+    counting.predict = predict  # type: ignore[method-assign]
     assert _again(scans, counting) == ["a", "b", "c"]
     assert _again(scans, counting) == []
     broken = False
@@ -283,15 +277,15 @@ def test_a_link_in_out_leads_nowhere_else(scans: Path, counting: Counting, write
 def test_a_scan_that_changes_while_it_is_computed_is_computed_again(
     scans: Path, counting: Counting, write_scan: Callable[..., Path]
 ) -> None:
-    real = counting._real.prepare
+    real = counting._real.predict
 
-    def prepare(scan):  # type: ignore[no-untyped-def]
+    def predict(scan):  # type: ignore[no-untyped-def]
         counting.seen.append(scan.source.name)
         if counting.seen.count("b") == 1 and scan.source.name == "b":
             write_scan(scans / "b.nii.gz", 77)
         return real(scan)
 
-    counting.prepare = prepare  # type: ignore[method-assign]
+    counting.predict = predict  # type: ignore[method-assign]
     assert _again(scans, counting) == ["a", "b", "c", "b"]
     changed = (scans.parent / "out" / "b.nii.gz").read_bytes()
     assert _again(scans, counting) == []
@@ -300,15 +294,15 @@ def test_a_scan_that_changes_while_it_is_computed_is_computed_again(
 
 
 def test_a_scan_that_never_rests_fails(scans: Path, counting: Counting, write_scan: Callable[..., Path]) -> None:
-    real = counting._real.prepare
+    real = counting._real.predict
 
-    def prepare(scan):  # type: ignore[no-untyped-def]
+    def predict(scan):  # type: ignore[no-untyped-def]
         counting.seen.append(scan.source.name)
         if scan.source.name == "b":
             write_scan(scans / "b.nii.gz", 100 + len(counting.seen))
         return real(scan)
 
-    counting.prepare = prepare  # type: ignore[method-assign]
+    counting.predict = predict  # type: ignore[method-assign]
     assert _again(scans, counting) == ["a", "b", "c", "b", "b"]
     entry = {entry.scan: entry for entry in read_ledger(scans.parent / "out")[0]}["b"]
     assert (entry.state, entry.code) == (State.FAILED, "changed")

@@ -15,7 +15,7 @@ from medseg.batch.run import BatchOptions, predict_folder
 from medseg.core.case import Prediction, Scan, Status
 from medseg.core.errors import UsageError
 from medseg.core.events import Event, Progress, silent
-from medseg.inference import Predictor, Ready
+from medseg.inference import Predictor
 
 Write = Callable[..., Path]
 OPTIONS = BatchOptions()
@@ -117,27 +117,16 @@ def test_a_scan_that_cannot_be_segmented_any_more_loses_its_old_label_map(
 
 
 class Failing:
-    """A predictor that raises `error` on one scan, in one of its steps, and is the real one on all others."""
+    """A predictor that raises `error` on one scan and is the real one on all others."""
 
-    def __init__(self, real: Predictor, name: str, error: BaseException, step: str = "segment") -> None:
+    def __init__(self, real: Predictor, name: str, error: BaseException) -> None:
         self.bundle = real.bundle
-        self._real, self._name, self._error, self._step = real, name, error, step
+        self._real, self._name, self._error = real, name, error
 
-    def prepare(self, scan: Scan) -> Ready:
-        self._raise("prepare", scan)
-        return self._real.prepare(scan)
-
-    def segment(self, ready: Ready) -> Ready:
-        self._raise("segment", ready.scan)
-        return self._real.segment(ready)
-
-    def finish(self, ready: Ready) -> Prediction:
-        self._raise("finish", ready.scan)
-        return self._real.finish(ready)
-
-    def _raise(self, step: str, scan: Scan) -> None:
-        if (step, scan.source.name) == (self._step, self._name):
+    def predict(self, scan: Scan) -> Prediction:
+        if scan.source.name == self._name:
             raise self._error
+        return self._real.predict(scan)
 
 
 @pytest.mark.parametrize(
@@ -148,16 +137,15 @@ class Failing:
         (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
     ],
 )
-@pytest.mark.parametrize("step", ["prepare", "segment", "finish"])
 def test_any_exception_is_one_scans_failure(
-    write_scan: Write, predictor: Predictor, tmp_path: Path, error: Exception, reason: str, step: str
+    write_scan: Write, predictor: Predictor, tmp_path: Path, error: Exception, reason: str
 ) -> None:
     for name in "abc":
         write_scan(tmp_path / f"in/{name}.nii.gz")
     messages: list[Event] = []
     result = predict_folder(
         tmp_path / "in",
-        Failing(predictor, "b", error, step),
+        Failing(predictor, "b", error),
         tmp_path / "out",
         BatchOptions(tracebacks=True),
         messages.append,
