@@ -39,11 +39,13 @@ PUBLISHED = ("unet2015", "unet3d_2016")  # lose too much of a small patch; measu
 
 
 # 3D networks that halve further than the small patch allows: MONAI's, with the smallest that they take, and
-# MobileNets, whose last map would be a voxel or two wide, with the patch that is planned for the task.
+# those whose last map would be a voxel or two wide, with the patch that is planned for the task.
 LARGER = {
     "monai_unetr": (32, 32, 32),
     "monai_unetplusplus": (32, 32, 32),
     "monai_swinunetr": (64, 64, 64),
+    "fcn16s": (40, 56, 40),
+    "deeplabv1": (40, 56, 40),
     "deeplabv3plus_mobilenetv3": (40, 56, 40),
     "lraspp_mobilenetv3": (40, 56, 40),
 }

@@ -54,7 +54,7 @@ def plan(fingerprint: Fingerprint, task: Task, budget: Machine, changes: Mapping
     Raises PlanError where an override does not fit or the pieces contradict each other.
     """
     ndim = task.dimensions
-    demands = [_full_names(task.plan), _full_names(changes or {})]
+    demands = [full_names(task.plan), full_names(changes or {})]
     wishes = {**demands[0], **demands[1]}
     reasons: dict[str, str] = {}
     spacing = _spacing(fingerprint, ndim, budget, reasons)
@@ -344,7 +344,8 @@ def _schedule(task: Task, reasons: dict[str, str]) -> Schedule:
 # ---- augmentation ---------------------------------------------------------------------------
 
 
-def _full_names(wishes: Mapping[str, Any]) -> dict[str, Any]:
+def full_names(wishes: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides of a plan with the network's whole name where they give its short one."""
     key = "network.name"
     return {**wishes, key: full_name(str(wishes[key]))} if key in wishes else dict(wishes)
 

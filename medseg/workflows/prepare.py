@@ -28,7 +28,7 @@ from medseg.data.fingerprint import fingerprint
 from medseg.data.layouts import Overrides, apply_overrides, find_cases
 from medseg.data.shipped import data_root, find_task
 from medseg.data.splits import Split, make_split, read_split
-from medseg.planning import plan, validated
+from medseg.planning import full_names, plan, validated
 
 RUN, SPLIT, FINGERPRINT, PLAN, CACHE = "run.json", "split.json", "fingerprint.json", "plan.json", "cache"
 
@@ -214,7 +214,7 @@ def _plan(folder: Path, prints: Fingerprint, task: Task, options: PrepareOptions
     path = folder / PLAN
     if path.exists():
         kept = plan_from_plain(json.loads(path.read_text(encoding="utf-8")), str(path))
-        planned = validated(override(kept, options.overrides), task)
+        planned = validated(override(kept, full_names(options.overrides)), task)
     else:
         device: Literal["cuda", "cpu"] = "cuda" if resolve_device(options.device).type == "cuda" else "cpu"
         preset = options.preset or preset_for(device, _seconds(options))

@@ -21,7 +21,7 @@ from medseg.core.errors import UsageError
 from medseg.core.study import Study
 from medseg.workflows.cell import Cell, CellResult, Cost, Effort, read_result, write_result
 from medseg.workflows.compare import CompareOptions, Comparison, compare, scores_of
-from medseg.workflows.prepare import PrepareOptions
+from medseg.workflows.prepare import PrepareOptions, prepare, prepare_run
 from medseg.workflows.study import StudyOptions, first_cases, study, witnesses
 
 PLAN = {
@@ -105,6 +105,13 @@ def test_the_same_call_trains_nothing_again(dots: Path, compared: Comparison) ->
     again = compare(dots / "task.yaml", output=compared.folder, options=options)
     assert {path: path.stat().st_mtime_ns for path in kept.rglob("*")} == before
     assert again.plain["models"][0]["dice"] == compared.plain["models"][0]["dice"]
+
+
+def test_a_short_name_stands_for_its_network_when_a_prepared_run_is_taken_up_again(dots: Path, tmp_path: Path) -> None:
+    options = PrepareOptions(overrides={"network.name": "deeplabv3plus", "network.width": "0.25"})
+    first = prepare(dots / "task.yaml", output=tmp_path / "run", options=options)
+    again = prepare_run(first.folder, options)  # as a training does after its range test
+    assert again.plan.network.name == first.plan.network.name == "deeplabv3plus_resnet50"
 
 
 def test_cells_of_another_budget_are_not_mixed_in(dots: Path, compared: Comparison) -> None:
