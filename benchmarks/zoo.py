@@ -7,7 +7,7 @@ table is written from there.
 
     python benchmarks/zoo.py --cells sample_data/cells_2d --hippocampus FOLDER --out OUT --table benchmarks/zoo.md
 
-loss: of the untrained network, and the mean over the last twenty steps (cross-entropy + soft Dice); Dice: mean
+loss: of the first step, and the mean over the last twenty steps (cross-entropy + soft Dice); Dice: mean
 over held-out cases and labels; learns: the loss is halved and Dice reaches the bar.
 """
 
