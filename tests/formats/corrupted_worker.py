@@ -31,8 +31,15 @@ def main(folder: Path, bundle: Path, out: Path, seconds: int, gigabytes: int) ->
         found = _look(folder / name, bundle, out / name)
         faulthandler.cancel_dump_traceback_later()
         spent = time.monotonic() - started
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({"name": name, "seconds": spent, "peak": peak, **found}), flush=True)
+        print(json.dumps({"name": name, "seconds": spent, "peak": _peak(), **found}), flush=True)
+
+
+def _peak() -> int:
+    """Bytes of this process's own peak; getrusage's includes that of the process that started this one."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _look(scans: Path, bundle: Path, out: Path) -> dict[str, Any]:
