@@ -57,6 +57,9 @@ def plan(fingerprint: Fingerprint, task: Task, budget: Machine, changes: Mapping
     demands = [full_names(task.plan), full_names(changes or {})]
     wishes = {**demands[0], **demands[1]}
     reasons: dict[str, str] = {}
+    if ndim == 2 and budget.name == "cpu" and not _long(wishes):
+        # Four times the steps on a quarter of the pixels learn more in a short training: benchmarks/README.md.
+        budget = replace(budget, patch_voxels=budget.patch_voxels // 4)
     spacing = _spacing(fingerprint, ndim, budget, reasons)
     shape = _median_shape(fingerprint, spacing, ndim)
     normalization = tuple(_normalization(task, stats, reasons) for stats in fingerprint.channels)
@@ -351,7 +354,7 @@ def full_names(wishes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _long(wishes: Mapping[str, Any]) -> bool:
-    """Whether the training is long enough for strong variation; with neither time nor steps given it is not."""
+    """Whether the training has time for strong variation and large patches; with neither time nor steps it has not."""
     for key, enough in (("schedule.time_budget", _LONG_SECONDS), ("schedule.steps", _LONG_STEPS)):
         try:
             if wishes.get(key) is not None:

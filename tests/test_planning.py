@@ -79,6 +79,15 @@ def test_cells_are_inverted_now_and_then_as_microscopes_show_them_bright_or_dark
         assert ("inverted" in planned.reasons["augment"]) == bool(expected)
 
 
+def test_short_trainings_of_pictures_take_small_patches() -> None:
+    cells = parse_task({"name": "t", "modality": "microscopy", "dimensions": 2, "labels": {"a": 1}}, "test")
+    prints = _prints((512, 512, 1), (1, 1, 1))
+    for seconds, edge in (("300", 128), ("600", 256)):
+        planned = plan(prints, cells, machine("cpu", 2), {"schedule.time_budget": seconds})
+        assert planned.patch == (edge, edge, 1) and planned.batch == 4
+    assert plan(prints, cells, machine("cuda", 2), {"schedule.time_budget": "300"}).patch == (512, 512, 1)
+
+
 def test_colours_of_microscopy_share_one_scale_and_other_channels_do_not() -> None:
     for channels, scheme in ((["red", "green", "blue"], "picture"), (["dna"], "picture"), (["dna", "actin"], "zscore")):
         raw = {"name": "t", "modality": "microscopy", "dimensions": 2, "channels": channels, "labels": {"a": 1}}

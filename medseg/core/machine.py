@@ -55,9 +55,7 @@ def machine(device: Literal["cpu", "cuda"], ndim: int, preset: Preset = "fast") 
         raise UsageError(f"preset {preset!r} is none of {', '.join(PRESETS)}")
     if device == "cpu":
         budget = Machine("cpu", 2**17, 2**20, (16, 192), 2)
-        # Four times the steps on a quarter of the pixels learn more in a short training: benchmarks/README.md.
-        edge = 128 if preset == "fast" else 256
-        budget = budget if ndim == 3 else Machine("cpu", edge**2, 2**22, (16, 256), 4)
+        budget = budget if ndim == 3 else Machine("cpu", 2**16, 2**22, (16, 256), 4)
     else:
         budget = Machine("gpu", 2**21, 2**26, (32, 320), 2)
         budget = budget if ndim == 3 else Machine("gpu", 2**18, 2**24, (32, 512), 12)
