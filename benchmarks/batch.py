@@ -66,13 +66,14 @@ def measure(arguments: argparse.Namespace, scans: Path, output: Path) -> tuple[d
     ready = min(one["at"] for one in noted if "calls" not in one)
     predictions = [one for one in noted if "calls" in one]
     # Of each worker: together they have as many times the wall-clock.
-    network = sum(one["network"] for one in predictions) / (arguments.workers or 1)
+    workers = arguments.workers or 1
+    network, predicting = (sum(one[key] for one in predictions) / workers for key in ("network", "seconds"))
     figures = {
         "wall-clock": ended - started,
         "until the model is loaded": ready - started,
         **batch_status(output).seconds,
         "network": network,
-        "computing beside the network": sum(one["seconds"] for one in predictions) - network,
+        "computing beside the network": predicting - network,
         "after the last prediction": ended - max(one["at"] for one in predictions),
     }
     return figures, sum(one["calls"] for one in predictions)

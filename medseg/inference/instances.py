@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.plan import InstanceSpec
-from medseg.metrics.instances import match_instances, per_image
+from medseg.metrics.contingency import contingency
+from medseg.metrics.instances import match_instances, pair_ious, per_image
 
 # Probabilities are flooded in so many steps: where two are equal but for rounding, it must not matter which is higher.
 _LEVELS = 256
@@ -171,11 +172,8 @@ def fitted(examples: Sequence[Example], start: InstanceSpec) -> InstanceSpec:
 def _sureness_of_right_ones(example: Example, spec: InstanceSpec) -> NDArray[np.float64]:
     """The mean probability in each object found that covers a true one with an IoU above .5 (which is one at most)."""
     found = separate(example.mask, example.interiors, spec, example.spacing)
-    flat, true = found.reshape(-1), example.ids.reshape(-1)
-    sizes, true_sizes = np.bincount(flat), np.bincount(true)
-    pairs, overlaps = np.unique(np.stack([flat, true])[:, (flat > 0) & (true > 0)], axis=1, return_counts=True)
-    union = sizes[pairs[0]] + true_sizes[pairs[1]] - overlaps
-    sureness: NDArray[np.float64] = _means(found, example.foreground)[pairs[0][overlaps > 0.5 * union]]
+    pairs, iou = pair_ious(contingency(found, example.ids))
+    sureness: NDArray[np.float64] = _means(found, example.foreground)[pairs.predicted[iou > 0.5]]
     return sureness
 
 

@@ -117,9 +117,9 @@ class _Slabs:
         self._peaks: dict[int, Tensor] = {}  # layer -> highest probability of each label [L]
         self._statistics = QualityStatistics()
         shape = restoration.labels.shape
-        self._interiors = np.empty(shape, dtype=np.float32) if apart else None
-        self._foreground = np.empty(shape, dtype=np.float32) if apart else None
         self._named = cells.labels - 1 if apart else cells.labels  # interiors are no label
+        # class -> its probabilities on the source grid
+        self._kept_whole = {n: np.empty(shape, dtype=np.float32) for n in ((1, self._named) if apart else ())}
 
     def add(self, place: Place, answer: Answer, share: float) -> None:
         """Add the answer of the window at `place`, block by block."""
@@ -139,7 +139,8 @@ class _Slabs:
     def finish(self) -> Segmented:
         """Close and use the rest."""
         self._settle(self.axes[self.sweep].size)
-        return Segmented(self.restoration.labels, self._statistics.finish(), self._interiors, self._foreground)
+        interiors, foreground = self._kept_whole.get(self._named), self._kept_whole.get(1)
+        return Segmented(self.restoration.labels, self._statistics.finish(), interiors, foreground)
 
     def _blocks(self, place: Place) -> list[tuple[Place, tuple[slice, ...], tuple[slice, ...]]]:
         """Blocks that a window touches, the part of each, and where that part lies in the window."""
@@ -206,9 +207,8 @@ class _Slabs:
             return out
 
         self.restoration.write(piece, values, planes)
-        if self._interiors is not None and self._foreground is not None:
-            self.restoration.interpolate(piece, planes(self._named), self._interiors)
-            self.restoration.interpolate(piece, planes(1), self._foreground)
+        for value, whole in self._kept_whole.items():
+            self.restoration.interpolate(piece, planes(value), whole)
 
     def _copy(self, block: Place, value: int, begin: int, out: NDArray[np.float32]) -> None:
         """Copy a block's probabilities of one label to where they lie in planes from `begin` on."""

@@ -80,9 +80,7 @@ def match_instances(
         raise UsageError(f"IoU thresholds lie above 0 and up to 1, not {list(thresholds)}")
     table = contingency(predicted, reference, ignored)
     found, true = table.sizes()
-    pairs = table.without_background()
-    union = _sizes_of(pairs.predicted, found) + _sizes_of(pairs.reference, true) - pairs.shared
-    iou = pairs.shared / union
+    pairs, iou = pair_ious(table)
     matched = [_matched(pairs, iou, threshold) for threshold in thresholds]
     tp = tuple(len(values) for values in matched)
     shared, united = _aggregated(pairs, iou, found, true)
@@ -95,6 +93,14 @@ def match_instances(
         shared=shared,
         united=united,
     )
+
+
+def pair_ious(table: Contingency) -> tuple[Contingency, NDArray[np.float64]]:
+    """Every pair of a predicted and a reference instance that share voxels, and their IoU [pairs]."""
+    found, true = table.sizes()
+    pairs = table.without_background()
+    union = _sizes_of(pairs.predicted, found) + _sizes_of(pairs.reference, true) - pairs.shared
+    return pairs, pairs.shared / union
 
 
 def pooled(counts: Sequence[InstanceCounts]) -> Figures:

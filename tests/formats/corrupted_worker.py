@@ -15,6 +15,7 @@ from typing import Any
 
 from medseg import formats
 from medseg.core.errors import FormatError, MedsegError
+from medseg.workflows.cell import peak
 from medseg.workflows.inspect import inspect
 from medseg.workflows.predict import PredictOptions, predict
 
@@ -31,15 +32,7 @@ def main(folder: Path, bundle: Path, out: Path, seconds: int, gigabytes: int) ->
         found = _look(folder / name, bundle, out / name)
         faulthandler.cancel_dump_traceback_later()
         spent = time.monotonic() - started
-        print(json.dumps({"name": name, "seconds": spent, "peak": _peak(), **found}), flush=True)
-
-
-def _peak() -> int:
-    """Bytes of this process's own peak; getrusage's includes that of the process that started this one."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(json.dumps({"name": name, "seconds": spent, "peak": peak("cpu"), **found}), flush=True)
 
 
 def _look(scans: Path, bundle: Path, out: Path) -> dict[str, Any]:
