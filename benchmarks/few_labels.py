@@ -77,38 +77,57 @@ def main() -> None:
     given = parser.parse_args()
     for name in given.rows:
         for seed in given.seeds:
-            run(name, seed, given)
+            trial = Trial(seed, given.inner, tuple(given.changes), given.name, steps=given.steps)
+            score = run(name, given.data, given.out, trial)
+            with (given.out / "scores.jsonl").open("a") as file:
+                file.write(json.dumps(score) + "\n")
+            print(json.dumps(score), flush=True)
 
 
-def run(name: str, seed: int, given: argparse.Namespace) -> None:
-    """Train and score one row with one seed; prints and appends the figure."""
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How one row is trained: on all training cases or without their third number `inner`, how planned and how long.
+
+    changes: plan keys, as `medseg train --set` takes them; name: added to the run folder's; minutes: instead of the
+    row's; steps: instead of any minutes.
+    """
+
+    seed: int = 0
+    inner: int | None = None
+    changes: tuple[str, ...] = ()
+    name: str = ""
+    minutes: float | None = None
+    steps: int | None = None
+
+
+def run(name: str, data: Path, out: Path, trial: Trial) -> dict[str, object]:
+    """Train and score one row, below `out`; `data` is the folder of the shared data."""
     row = ROWS[name]
-    given.out.mkdir(parents=True, exist_ok=True)
-    data = given.data / row.data
+    out.mkdir(parents=True, exist_ok=True)
+    data = data / row.data
     if name == "sarcoma":
-        data = cropped(data, given.out / "sarcoma_crops")
-    split = given.out / f"{name}-{'test' if given.inner is None else f'inner{given.inner}'}.json"
-    split.write_text(json.dumps(parts(name, case_ids(name, data), given.inner)))
-    folder = given.out / "-".join(filter(None, [split.stem, given.name, f"seed{seed}"]))
-    budget = ["--steps", str(given.steps)] if given.steps else ["--time-budget", f"{row.minutes:g}m"]
-    changes = [part for change in given.changes for part in ("--set", change)]
+        data = cropped(data, out / "sarcoma_crops")
+    cases = parts(name, case_ids(name, data), trial.inner)
+    split = out / f"{name}-{'test' if trial.inner is None else f'inner{trial.inner}'}.json"
+    split.write_text(json.dumps(cases))
+    folder = out / "-".join(filter(None, [split.stem, trial.name, f"seed{trial.seed}"]))
+    minutes = row.minutes if trial.minutes is None else trial.minutes
+    budget = ["--steps", str(trial.steps)] if trial.steps else ["--time-budget", f"{minutes:g}m"]
+    changes = [part for change in trial.changes for part in ("--set", change)]
     subprocess.run(
         [sys.executable, "-m", "medseg", "train", "--task", row.task, "--data", str(data), "--split", str(split),
-         "--seed", str(seed), *budget, *changes, "-o", str(folder)],
+         "--seed", str(trial.seed), *budget, *changes, "-o", str(folder)],
         check=True,
     )  # fmt: skip
     report = json.loads((folder / "report.json").read_text())
     training = json.loads((folder / "training.json").read_text())
     score: dict[str, object] = {
-        "row": split.stem, "seed": seed, "mean_dice": round(report["summary"]["mean_dice"], 4), "bar": row.bar,
-        "steps": training["steps"], "seconds": training["seconds"], "set": given.changes, "name": given.name,
+        "row": split.stem, "seed": trial.seed, "mean_dice": round(report["summary"]["mean_dice"], 4), "bar": row.bar,
+        "steps": training["steps"], "seconds": training["seconds"], "set": list(trial.changes), "name": trial.name,
     }  # fmt: skip
     if name == "sarcoma":
-        scored = parts(name, case_ids(name, data), given.inner)["test" if given.inner is None else "validation"]
-        score["baselines"] = baselines(data, scored)
-    with (given.out / "scores.jsonl").open("a") as file:
-        file.write(json.dumps(score) + "\n")
-    print(json.dumps(score))
+        score["baselines"] = baselines(data, cases["test" if trial.inner is None else "validation"])
+    return score
 
 
 def case_ids(name: str, data: Path) -> list[str]:

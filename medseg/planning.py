@@ -57,11 +57,10 @@ def plan(fingerprint: Fingerprint, task: Task, budget: Machine, changes: Mapping
     demands = [full_names(task.plan), full_names(changes or {})]
     wishes = {**demands[0], **demands[1]}
     reasons: dict[str, str] = {}
-    if ndim == 2 and budget.name == "cpu" and not _long(wishes):
-        # Four times the steps on a quarter of the pixels learn more in a short training: benchmarks/README.md.
-        budget = replace(budget, patch_voxels=budget.patch_voxels // 4)
     spacing = _spacing(fingerprint, ndim, budget, reasons)
     shape = _median_shape(fingerprint, spacing, ndim)
+    if ndim == 2 and budget.name == "cpu":
+        budget = replace(budget, patch_voxels=_pixels(budget.patch_voxels, shape, _long(wishes)))
     normalization = tuple(_normalization(task, stats, reasons) for stats in fingerprint.channels)
     network, patch = _network(wishes, fingerprint, task, (shape, spacing), budget)
     reasons["patch"] = f"the median case is {shape} voxels at this spacing; {budget.name} budget {budget.patch_voxels}"
@@ -83,7 +82,7 @@ def plan(fingerprint: Fingerprint, task: Task, budget: Machine, changes: Mapping
             batch=1 if ndim == 3 else 4,
             skip_below=_skip_below(normalization, reasons),
             mirror=network.name in _PUBLISHED,
-            flips=budget.flips and bool(augment.flips),
+            flips=_mirrored(augment, (shape, patch), budget, reasons),
         ),
         instances=InstanceSpec() if task.instances else None,
         reasons=reasons,
@@ -325,6 +324,25 @@ def _strides(
 def _kernel(spacing: list[float]) -> tuple[int, ...]:
     """Three voxels, but one on an axis more than twice as coarse as the finest: there is no context there yet."""
     return tuple(1 if s > 2 * min(spacing) else 3 for s in spacing)
+
+
+def _pixels(most: int, shape: Shape, long: bool) -> int:
+    """Pixels of a patch on a processor: small ones mean many steps, and a quarter of a picture shows enough of it.
+
+    A large picture has to be seen wide once there is time for it: benchmarks/README.md.
+    """
+    least = most // 4
+    return max(least, min(most, prod(shape) // 4)) if long else least
+
+
+def _mirrored(augment: AugmentSpec, case: tuple[Shape, Shape], budget: Machine, reasons: dict[str, str]) -> bool:
+    """Whether prediction averages over mirrored copies; `case` is the median case's shape and the patch."""
+    if not augment.flips:
+        return False
+    if prod(case[0]) <= 2 * prod(case[1]):
+        reasons["window.flips"] = "the median case is a window or two: its mirrored copies cost little and help a bit"
+        return True
+    return budget.flips
 
 
 def _batch(patch: Shape, budget: Machine, n_cases: int) -> int:

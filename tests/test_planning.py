@@ -79,13 +79,27 @@ def test_cells_are_inverted_now_and_then_as_microscopes_show_them_bright_or_dark
         assert ("inverted" in planned.reasons["augment"]) == bool(expected)
 
 
-def test_short_trainings_of_pictures_take_small_patches() -> None:
+@pytest.mark.parametrize(
+    ("picture", "seconds", "edge"), [(512, "300", 128), (512, "600", 256), (384, "600", 192), (256, "600", 128)]
+)
+def test_patches_of_pictures_are_small_in_short_trainings_and_a_quarter_of_the_picture_at_most_in_long_ones(
+    picture: int, seconds: str, edge: int
+) -> None:
     cells = parse_task({"name": "t", "modality": "microscopy", "dimensions": 2, "labels": {"a": 1}}, "test")
-    prints = _prints((512, 512, 1), (1, 1, 1))
-    for seconds, edge in (("300", 128), ("600", 256)):
-        planned = plan(prints, cells, machine("cpu", 2), {"schedule.time_budget": seconds})
-        assert planned.patch == (edge, edge, 1) and planned.batch == 4
-    assert plan(prints, cells, machine("cuda", 2), {"schedule.time_budget": "300"}).patch == (512, 512, 1)
+    prints = _prints((picture, picture, 1), (1, 1, 1))
+    planned = plan(prints, cells, machine("cpu", 2), {"schedule.time_budget": seconds})
+    assert planned.patch[0] == planned.patch[1] == edge and planned.patch[2] == 1
+    assert planned.batch in (4, 6, 8)
+    assert plan(prints, cells, machine("cuda", 2), {"schedule.time_budget": seconds}).patch == (picture, picture, 1)
+
+
+def test_small_volumes_are_predicted_with_their_mirrored_copies_and_large_ones_are_not() -> None:
+    small, large = _plan((40, 52, 38), (1, 1, 1)), _plan((160, 160, 160), (1, 1, 1))
+    assert small.window.flips and "mirrored" in small.reasons["window.flips"]
+    assert not large.window.flips and "window.flips" not in large.reasons
+    hand = {"name": "t", "modality": "MR", "dimensions": 3, "labels": {"left hand": 1}}
+    one_sided = parse_task(hand, "test")
+    assert not _plan((40, 52, 38), (1, 1, 1), one_sided).window.flips
 
 
 def test_colours_of_microscopy_share_one_scale_and_other_channels_do_not() -> None:

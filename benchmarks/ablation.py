@@ -1,0 +1,126 @@
+"""What each ingredient of a training is worth: one of them switched at a time, all else and the minutes equal.
+
+    python benchmarks/ablation.py --data ../shared/data --out FOLDER [--minutes 2] [--rows hippocampus nuclei]
+        [--seeds 0] [--variants A B …] [--table benchmarks/ablation.md]
+
+Rows are those of few_labels.py; no test case is looked at: two thirds of the training cases train and the other
+third is scored. Every score is appended to OUT/ablation.jsonl as soon as it is known, so that a run that was
+stopped goes on where it was; the table is written from there. An ingredient that the plan has already as it would
+be switched is left out. Run it on a quiet machine: a time budget measures the machine too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import mean
+
+from few_labels import ROWS, Trial, run
+
+# Keys of the plan, as `medseg train --set` takes them; a row may need numbers of its own.
+VARIANTS: dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]] = {
+    "as planned": (),
+    "no elastic deformation": ("augment.elastic_probability=0",),
+    "elastic deformation in every second sample": ("augment.elastic_probability=0.5",),
+    "no rotation, scaling or elastic deformation": (
+        "augment.rotation_probability=0",
+        "augment.scale_probability=0",
+        "augment.elastic_probability=0",
+    ),
+    "no change of intensities": ("augment.intensity_probability=0",),
+    "no mean of the weights (EMA)": ("schedule.ema=0",),
+    "deep supervision": ("network.deep_supervision=true",),
+    "residual encoder": ("network.residual=true",),
+    "SGD, learning rate .01": ("schedule.optimizer=sgd", "schedule.learning_rate=0.01"),
+    "AdamW, learning rate .002": ("schedule.learning_rate=0.002",),
+    "half the features": {
+        "hippocampus": ("network.features=[8,16,32,64]",),
+        "nuclei": ("network.features=[8,16,32,64,128]",),
+    },
+    "half as many features again": {
+        "hippocampus": ("network.features=[24,48,96,192]",),
+        "nuclei": ("network.features=[24,48,96,192,384]",),
+    },
+    "smaller patches": {"hippocampus": ("patch=[32,40,32]",), "nuclei": ("patch=[96,96,1]",)},
+    "larger patches": {"nuclei": ("patch=[256,256,1]",)},
+    "half the batch": {"hippocampus": ("batch=1",), "nuclei": ("batch=2",)},
+    "twice the batch": {"hippocampus": ("batch=4",), "nuclei": ("batch=8",)},
+    "cross-entropy alone": ("schedule.loss=cross_entropy",),
+    "float32": ("schedule.precision=float32",),
+}
+
+
+def main() -> None:
+    """Measure what is missing, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the shared data")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=["hippocampus", "nuclei"])
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--minutes", type=float, default=2.0, help="of every training")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--inner", type=int, choices=(0, 1, 2), default=0, help="the third of the cases to score")
+    parser.add_argument("--table", type=Path, metavar="FILE")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    results = given.out / "ablation.jsonl"
+    for seed in given.seeds:
+        for variant in given.variants:
+            for row in given.rows:
+                changes = VARIANTS[variant]
+                if isinstance(changes, dict):
+                    if row not in changes:
+                        continue
+                    changes = changes[row]
+                key = {"trial": variant, "on": row, "seed": seed, "inner": given.inner, "minutes": given.minutes}
+                if any(key.items() <= score.items() for score in read_scores(results)):
+                    continue
+                name = f"v{list(VARIANTS).index(variant)}"
+                trial = Trial(seed, given.inner, changes, name, minutes=given.minutes)
+                score = {**run(row, given.data, given.out, trial), **key}
+                with results.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(score) + "\n")
+                print(json.dumps(score), flush=True)
+                if given.table:
+                    given.table.write_text(page(read_scores(results)), encoding="utf-8")
+
+
+def read_scores(path: Path) -> list[dict[str, object]]:
+    """What has been measured so far."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def page(scores: Iterable[dict[str, object]]) -> str:
+    """The table: Dice of each variant (mean over seeds), what that is more or less than as planned, and steps done."""
+    found: dict[tuple[str, str], list[tuple[float, int]]] = {}
+    minutes = set()
+    for score in scores:
+        place = found.setdefault((str(score["trial"]), str(score["on"])), [])
+        place.append((float(str(score["mean_dice"])), int(str(score["steps"]))))
+        minutes.add(str(score["minutes"]))
+    rows = sorted({row for _, row in found})
+    lines = ["# What each ingredient is worth", "", *(__doc__ or "").strip().splitlines(), ""]
+    lines += [f"Minutes of each training: {', '.join(sorted(minutes))}. In brackets: against the plan; steps done.", ""]
+    lines += [f"| | {' | '.join(rows)} |", "|---" * (len(rows) + 1) + "|"]
+    for variant in VARIANTS:
+        cells = []
+        for row in rows:
+            values, planned = found.get((variant, row)), found.get(("as planned", row))
+            if not values:
+                cells.append("")
+                continue
+            dice, steps = mean(dice for dice, _ in values), round(mean(steps for _, steps in values))
+            more = dice - mean(dice for dice, _ in planned) if planned and variant != "as planned" else None
+            against = "" if more is None else f"{more:+.3f}; "
+            cells.append(f"{dice:.3f} ({against}{steps:,})")
+        if any(cells):
+            lines.append(f"| {variant} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
