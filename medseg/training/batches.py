@@ -26,6 +26,7 @@ from medseg.nets import margin
 
 # Second words of the seeds, so that order, content and mixing of batches are drawn independently.
 _ORDER, _CONTENT, _BALANCE, _MIXING = 1, 2, 3, 4
+_GPU_SHARE = 0.4  # of a GPU's free memory for the cases; the rest is for the network and its activations
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,9 +48,9 @@ class Batches:
     """Draws training batches from prepared cases on a device.
 
     images [C, I, J, K] float32 (with weights as one more channel, where cases have them) and labels
-    [I, J, K] uint8 stay where `device` is, in memory or memory-mapped; answered: the part of a patch
-    that the network answers for (all of it, but for networks of unpadded convolutions), which is what
-    lies inside the scan.
+    [I, J, K] uint8 stay where `home_of` put them; device: where training happens; answered: the part
+    of a patch that the network answers for (all of it, but for networks of unpadded convolutions),
+    which is what lies inside the scan.
     """
 
     plan: Plan
@@ -74,7 +75,7 @@ class Batches:
             image, target = sample_patch(self.images[index], self.labels[index], center, plan.patch, draw, self.context)
             images.append(image)
             targets.append(target)
-        batch, target = torch.stack(images), torch.stack(targets)
+        batch, target = torch.stack(images).to(self.device), torch.stack(targets).to(self.device)
         if plan.ndim == 2:
             batch, target = batch[..., 0], target[..., 0]
         batch, weights = self._split(batch)
@@ -103,10 +104,23 @@ class Batches:
 
 
 def make_batches(plan: Plan, cases: Sequence[PreparedCase], mirror: Sequence[int], device: torch.device) -> Batches:
-    """Put the cases where training happens: on a GPU in its memory, on a CPU memory-mapped as they are."""
-    images = [torch.from_numpy(case.sampled).to(device) for case in cases]
-    labels = [torch.from_numpy(case.target).to(device) for case in cases]
-    table = torch.tensor(list(mirror), dtype=torch.uint8, device=device)
+    """Batches for training on `device`, cases being kept where `home_of` says."""
+    home = home_of(cases, device)
+    images = [torch.from_numpy(case.sampled).to(home) for case in cases]
+    labels = [torch.from_numpy(case.target).to(home) for case in cases]
+    table = torch.tensor(list(mirror), dtype=torch.uint8, device=home)
     context = SpatialContext(plan.spacing, table, plan.augment.lateral)
     i, j, k = (n - 2 * m for n, m in zip(plan.patch, (*margin(plan.network), 0), strict=False))
     return Batches(plan, cases, images, labels, context, device, (i, j, k))
+
+
+def home_of(cases: Sequence[PreparedCase], device: torch.device) -> torch.device:
+    """Where the cases are kept: on a GPU whose memory they leave mostly free, else memory-mapped as they are.
+
+    From there patches are cut on the processor, and only they travel.
+    """
+    if device.type != "cuda":
+        return device
+    free, _ = torch.cuda.mem_get_info(device)
+    needed = sum(case.sampled.nbytes + case.target.nbytes for case in cases)
+    return device if needed <= _GPU_SHARE * free else torch.device("cpu")

@@ -14,7 +14,7 @@ from medseg.core.task import parse_task
 from medseg.data.cache import PreparedCase
 from medseg.planning import plan
 from medseg.preprocess import trace_of
-from medseg.training.batches import Batch, Batches, make_batches
+from medseg.training.batches import Batch, Batches, home_of, make_batches
 from medseg.training.losses import batch_loss, deep_supervised, make_loss
 
 SHAPE = (16, 12, 10)
@@ -106,3 +106,13 @@ def test_mixing_of_patches_beyond_the_scan_keeps_ignored_voxels_ignored(planned:
     batch = batches(planned, **asked)(0)
     assert batch.images.shape[2:] == (24, 16, 12)
     assert (batch.targets[:, 0] == IGNORE).all() and set(batch.targets.unique().tolist()) <= {0, 1, 2, IGNORE}
+
+
+@pytest.mark.parametrize(("free", "home"), [(10**9, "cuda"), (10**4, "cpu")])
+def test_cases_stay_on_the_host_where_a_gpu_has_no_room_for_them(
+    planned: Plan, monkeypatch: pytest.MonkeyPatch, free: int, home: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**10))
+    cases = batches(planned).cases
+    assert home_of(cases, torch.device("cuda")).type == home
+    assert home_of(cases, torch.device("cpu")).type == "cpu"
