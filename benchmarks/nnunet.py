@@ -71,7 +71,12 @@ def _trained(root: Path, seconds: float) -> tuple[Path, int]:
     plans = json.loads((home / "nnUNetPlans.json").read_text())
     dataset = json.loads((home / "dataset.json").read_text())
     started = time.monotonic()
-    trial = nnUNetTrainer(plans, "3d_fullres", "all", dataset, torch.device("cpu"))
+    plans["continue_training"] = False  # the trainer takes it out of its own copy
+
+    def trainer_of() -> nnUNetTrainer:
+        return nnUNetTrainer(dict(plans), "3d_fullres", "all", dataset, torch.device("cpu"))
+
+    trial = trainer_of()
     trial.on_train_start()
     trial.network.train()
     for _ in range(WARM):
@@ -82,7 +87,7 @@ def _trained(root: Path, seconds: float) -> tuple[Path, int]:
     step = (time.monotonic() - timed) / TIMED
     del trial
     left = seconds - (time.monotonic() - started)
-    trainer = nnUNetTrainer(plans, "3d_fullres", "all", dataset, torch.device("cpu"))
+    trainer = trainer_of()
     trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = STEPS_PER_EPOCH, 1
     trainer.num_epochs = max(int(left / (step * (STEPS_PER_EPOCH + 0.5))), 1)
     print(f"{step:.3f} s a step; {trainer.num_epochs} epochs of {STEPS_PER_EPOCH} steps")

@@ -213,6 +213,7 @@ def _nnunet_trained(root: Path, features: int) -> Iterator[None]:
     network = shape["architecture"]["arch_kwargs"]
     network["features_per_stage"] = [min(features * 2**n, 320) for n in range(len(network["features_per_stage"]))]
     dataset = json.loads((home / "dataset.json").read_text())
+    plans["continue_training"] = False  # nnU-Net 2.8 takes it out of the plans
     trainer = nnUNetTrainer(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
     trainer.on_train_start()
     trainer.network.train()
