@@ -98,19 +98,49 @@ class Slab:
     def rows(self) -> slice:
         return slice(self.start, self.stop)
 
-    def compute(self, block: NDArray[np.generic]) -> Float32:
-        """Source planes [last - first, J, K] -> target planes [stop - start, J', K'], float32."""
-        out = np.ascontiguousarray(block, dtype=np.float32)
+    def compute(self, block: NDArray[np.generic], part: Part | None = None) -> Float32:
+        """Source planes [last - first, J, K] -> target planes [stop - start, J', K'], or a part of them, float32."""
         plan = self.resampling
+        out = np.ascontiguousarray(block if part is None else block[part.source], dtype=np.float32)
         # Axes that shrink most go first: every later product is then smaller.
         for axis in sorted(range(3), key=lambda a: plan.target[a] / plan.source[a]):
-            weights = plan.weights[axis]
-            if weights is None:
-                continue
-            if axis == 0:
-                weights = weights[self.start : self.stop, self.first : self.last]
-            out = _apply(out, weights, axis)
+            weights = self._weights(axis)
+            if weights is not None:
+                out = _apply(out, weights if part is None else weights[part.target[axis], part.source[axis]], axis)
         return out
+
+    def behind(self, mask: NDArray[np.bool_]) -> Part | None:
+        """The smallest part that holds every target voxel into which a source voxel of `mask` goes; None if none is."""
+        source, target = [], []
+        for axis in range(3):
+            line = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+            if not len(line):
+                return None
+            low, high = int(line[0]), int(line[-1]) + 1
+            weights = self._weights(axis)
+            if weights is None:
+                source.append(slice(low, high))
+                target.append(slice(low, high))
+                continue
+            reached = np.flatnonzero(weights[:, low:high].any(axis=1))
+            if not len(reached):
+                return None
+            target.append(slice(int(reached[0]), int(reached[-1]) + 1))
+            needed = np.flatnonzero(weights[target[axis]].any(axis=0))
+            source.append(slice(int(needed[0]), int(needed[-1]) + 1))
+        return Part((source[0], source[1], source[2]), (target[0], target[1], target[2]))
+
+    def _weights(self, axis: int) -> Float32 | None:
+        weights = self.resampling.weights[axis]
+        return weights if weights is None or axis else weights[self.start : self.stop, self.first : self.last]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A box of a slab's target planes, and the box of its source planes that they are made from."""
+
+    source: tuple[slice, slice, slice]
+    target: tuple[slice, slice, slice]
 
 
 def _apply(block: Float32, weights: Float32, axis: int) -> Float32:
@@ -166,18 +196,25 @@ def resample_labels(array: NDArray[np.uint8], target: Shape) -> NDArray[np.uint8
 def winners(slab: Slab, values: list[int], scores: Callable[[int], NDArray[np.generic]]) -> NDArray[np.uint8]:
     """The value whose resampled score is largest, per voxel of the slab; ties go to the earlier value.
 
-    scores: value -> its source planes [last - first, J, K]. Without any value the slab is IGNORE.
+    scores: value -> its source planes [last - first, J, K]. Without any value the slab is IGNORE. A value is
+    resampled only where it can beat the first one: weights are never negative, so that takes a source voxel in which
+    it does.
     """
     if not values:
         shape = slab.resampling.target
         return np.full((slab.stop - slab.start, *shape[1:]), IGNORE, dtype=np.uint8)
-    best = slab.compute(scores(values[0]))
+    first = scores(values[0])
+    best = slab.compute(first)
     out = np.full(best.shape, values[0], dtype=np.uint8)
     if len(values) > 1 and slab.resampling.is_identity:
         best = best.copy()  # it may be the caller's own memory
     for value in values[1:]:
-        score = slab.compute(scores(value))
-        higher = score > best
-        np.copyto(best, score, where=higher)
-        np.copyto(out, np.uint8(value), where=higher)
+        score = scores(value)
+        part = slab.behind(score > first)
+        if part is None:
+            continue
+        found, there = slab.compute(score, part), best[part.target]
+        higher = found > there
+        np.copyto(there, found, where=higher)
+        np.copyto(out[part.target], np.uint8(value), where=higher)
     return out

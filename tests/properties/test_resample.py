@@ -16,7 +16,7 @@ from medseg.core.labels import IGNORE
 from medseg.core.plan import NetworkSpec, Normalization, Plan
 from medseg.core.volume import LabelMap, Volume
 from medseg.preprocess import Trace, prepare, prepare_labels, restore, trace_of
-from medseg.preprocess.resample import axis_weights, resample, resample_labels
+from medseg.preprocess.resample import Resampling, axis_weights, resample, resample_labels, winners
 
 AS_IT_IS = Normalization("ct", lower=-1e6, upper=1e6)
 quick = settings(max_examples=40, deadline=None)
@@ -144,3 +144,40 @@ def test_labels_bring_no_new_values_and_ignore_survives(
     index = [np.rint((np.arange(b) + 0.5) * a / b - 0.5).astype(int) for a, b in zip(source, target, strict=True)]
     index = [np.clip(i, 0, a - 1) for i, a in zip(index, source, strict=True)]
     np.testing.assert_array_equal(out == IGNORE, labels[np.ix_(*index)] == IGNORE)
+
+
+@quick
+@given(
+    st.tuples(lengths, lengths, lengths), st.tuples(lengths, lengths, lengths), st.integers(0, 2**32 - 1), st.booleans()
+)
+def test_the_winner_is_the_largest_of_all_resampled_scores(
+    source: tuple[int, int, int], target: tuple[int, int, int], seed: int, small: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.random((4, *source), dtype=np.float32)
+    if small:  # labels that lead in a few voxels, in one, or nowhere
+        scores[1:] *= rng.random((3, *source)) < 0.1
+        scores[3] = 0
+    every = np.stack([resample(one, target) for one in scores])
+    for slab in Resampling.between(source, target).slabs():
+        found = winners(slab, [0, 1, 2, 3], scores[:, slab.first : slab.last].__getitem__)
+        beaten = every.max(axis=0)[slab.rows] - np.take_along_axis(every[:, slab.rows], found[None].astype(int), 0)[0]
+        assert beaten.max() < 1e-6
+
+
+@quick
+@given(st.tuples(lengths, lengths, lengths), st.tuples(lengths, lengths, lengths), st.integers(0, 2**32 - 1))
+def test_a_part_of_a_slab_is_what_the_whole_has_there(
+    source: tuple[int, int, int], target: tuple[int, int, int], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    block, mask = rng.random(source, dtype=np.float32), rng.random(source) < 0.05
+    for slab in Resampling.between(source, target).slabs():
+        planes, within = block[slab.first : slab.last], mask[slab.first : slab.last]
+        part, reached = slab.behind(within), slab.compute(within) > 0
+        if part is None:
+            assert not reached.any()
+            continue
+        np.testing.assert_allclose(slab.compute(planes, part), slab.compute(planes)[part.target], atol=1e-6)
+        reached[part.target] = False
+        assert not reached.any()
