@@ -210,7 +210,7 @@ def winners(slab: Slab, values: list[int], scores: Callable[[int], NDArray[np.ge
         best = best.copy()  # it may be the caller's own memory
     for value in values[1:]:
         score = scores(value)
-        part = slab.behind(score > first)
+        part = slab.behind(np.greater(score, first))
         if part is None:
             continue
         found, there = slab.compute(score, part), best[part.target]
