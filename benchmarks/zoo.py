@@ -8,7 +8,11 @@ table is written from there.
     python benchmarks/zoo.py --cells sample_data/cells_2d --hippocampus FOLDER --out OUT --table benchmarks/zoo.md
 
 loss: of the first step, and the mean over the last twenty steps (cross-entropy + soft Dice); Dice: mean
-over held-out cases and labels; learns: the loss is halved and Dice reaches the bar.
+over held-out cases and labels; learns: the loss is halved and Dice reaches the bar; CPU s: of one thread.
+
+2D networks see 128² pixels, four pictures a step; FCN-32s sees as much of each, magnified to 256², as it
+answers once every 32 pixels, which is as large as a nucleus: at 128² its Dice is .64, but its loss falls by
+45 % only (1.48 to .82), whatever the learning rate (.0003, .003), the batch (12, 16) and the norm.
 """
 
 from __future__ import annotations

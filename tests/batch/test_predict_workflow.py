@@ -41,7 +41,7 @@ def test_a_run_folder_or_its_bundle_is_the_model(write_scan: Write, bundle_folde
 def test_flips_and_overlap_reach_the_window(write_scan: Write, bundle_folder: Path, tmp_path: Path) -> None:
     write_scan(tmp_path / "in/a.nii.gz")
     confidences = []
-    for flips, overlap in ((None, None), (True, None), (None, 0.0)):
+    for flips, overlap in ((False, None), (True, None), (False, 0.0)):
         options = PredictOptions("cpu", flips, overlap, previews=False)
         confidences.append(predict(tmp_path / "in", bundle_folder, tmp_path / "out", options).rows[0].confidence)
     assert len(set(confidences)) == 3
