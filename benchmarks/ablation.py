@@ -5,19 +5,19 @@
 
 Rows are those of few_labels.py; no test case is looked at: two thirds of the training cases train and the other
 third is scored. Every score is appended to OUT/ablation.jsonl as soon as it is known, so that a run that was
-stopped goes on where it was; the table is written from there. An ingredient that the plan has already as it would
-be switched is left out. Run it on a quiet machine: a time budget measures the machine too.
+stopped goes on where it was; the table is written from there. Run it on a quiet machine: a time budget measures
+the machine too.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
 
 from few_labels import ROWS, Trial, run
+from results import add_row, read_rows
 
 # Keys of the plan, as `medseg train --set` takes them; a row may need numbers of its own.
 VARIANTS: dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]] = {
@@ -69,29 +69,21 @@ def main() -> None:
     for seed in given.seeds:
         for variant in given.variants:
             for row in given.rows:
-                changes = VARIANTS[variant]
-                if isinstance(changes, dict):
-                    if row not in changes:
-                        continue
-                    changes = changes[row]
+                changes = changes_of(variant, row)
                 key = {"trial": variant, "on": row, "seed": seed, "inner": given.inner, "minutes": given.minutes}
-                if any(key.items() <= score.items() for score in read_scores(results)):
+                if changes is None or any(key.items() <= score.items() for score in read_rows(results)):
                     continue
                 name = f"v{list(VARIANTS).index(variant)}"
                 trial = Trial(seed, given.inner, changes, name, minutes=given.minutes)
-                score = {**run(row, given.data, given.out, trial), **key}
-                with results.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(score) + "\n")
-                print(json.dumps(score), flush=True)
+                add_row(results, {**run(row, given.data, given.out, trial), **key})
                 if given.table:
-                    given.table.write_text(page(read_scores(results)), encoding="utf-8")
+                    given.table.write_text(page(read_rows(results)), encoding="utf-8")
 
 
-def read_scores(path: Path) -> list[dict[str, object]]:
-    """What has been measured so far."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def changes_of(variant: str, row: str) -> tuple[str, ...] | None:
+    """The plan keys that a variant changes on a row; None where there is no such variant of it."""
+    changes = VARIANTS[variant]
+    return changes.get(row) if isinstance(changes, dict) else changes
 
 
 def page(scores: Iterable[dict[str, object]]) -> str:

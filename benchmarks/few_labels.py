@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from results import add_row
 
 from medseg import formats
 from medseg.core.geometry import Geometry
@@ -78,10 +79,7 @@ def main() -> None:
     for name in given.rows:
         for seed in given.seeds:
             trial = Trial(seed, given.inner, tuple(given.changes), given.name, steps=given.steps)
-            score = run(name, given.data, given.out, trial)
-            with (given.out / "scores.jsonl").open("a") as file:
-                file.write(json.dumps(score) + "\n")
-            print(json.dumps(score), flush=True)
+            add_row(given.out / "scores.jsonl", run(name, given.data, given.out, trial))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,12 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 STEPS_PER_EPOCH, WARM, TIMED = 20, 3, 10
+_DATASET = "Dataset004_Hippocampus"
 PREDICTION_SECONDS = 1.5  # of one case on two cores, mirrored eight-fold; with it the last case ends in time
 
 
@@ -31,27 +34,28 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20.0)
     given = parser.parse_args()
     root = given.out.resolve()
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        os.environ[name] = str(root / name)
-    os.environ.update(nnUNet_compile="f", nnUNet_n_proc_DA="2")
     split = json.loads(given.split.read_text())
-    tests = _written(root, given.data, split["train"], split["test"])
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
-
-    extract_fingerprints([4], num_processes=2)
-    plan_experiments([4])
-    preprocess([4], configurations=("3d_fullres",), num_processes=(2,))
+    tests = [given.data / "images" / f"{case}.nii.gz" for case in split["test"]]
+    plans, dataset = prepared(root, given.data, split["train"])
     left = given.minutes * 60 - (time.monotonic() - started) - PREDICTION_SECONDS * len(tests)
-    folder, steps = _trained(root, left)
+    folder, steps = _trained(plans, dataset, left)
     _predicted(folder, tests, root / "predictions")
     seconds = round(time.monotonic() - started, 1)
     (root / "nnunet.json").write_text(json.dumps({"steps": steps, "seconds": seconds}))
     print(f"{steps} steps; {seconds} s, predictions of {len(tests)} cases included")
 
 
-def _written(root: Path, data: Path, train: list[str], test: list[str]) -> list[Path]:
-    """The training cases laid out as nnU-Net wants them; the images to predict."""
-    raw = root / "nnUNet_raw" / "Dataset004_Hippocampus"
+def prepared(root: Path, data: Path, train: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Cases laid out below `root` as nnU-Net wants them, measured, planned, preprocessed: its plans and dataset.json.
+
+    Says in the environment where nnU-Net finds them, so call it before anything of nnU-Net is imported.
+    """
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        os.environ[name] = str(root / name)
+    os.environ.update(nnUNet_compile="f", nnUNet_n_proc_DA="2")
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
+
+    raw, train = root / "nnUNet_raw" / _DATASET, list(train)
     for kind, target, suffix in (("images", "imagesTr", "_0000"), ("labels", "labelsTr", "")):
         (raw / target).mkdir(parents=True, exist_ok=True)
         for case in train:
@@ -59,21 +63,23 @@ def _written(root: Path, data: Path, train: list[str], test: list[str]) -> list[
     described = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "anterior": 1, "posterior": 2},
                  "numTraining": len(train), "file_ending": ".nii.gz"}  # fmt: skip
     (raw / "dataset.json").write_text(json.dumps(described))
-    return [data / "images" / f"{case}.nii.gz" for case in test]
+    extract_fingerprints([4], num_processes=2)
+    plan_experiments([4])
+    preprocess([4], configurations=("3d_fullres",), num_processes=(2,))
+    home = root / "nnUNet_preprocessed" / _DATASET
+    plans = json.loads((home / "nnUNetPlans.json").read_text())
+    plans["continue_training"] = False  # nnU-Net 2.8's trainer wants to be told
+    return plans, json.loads((home / "dataset.json").read_text())
 
 
-def _trained(root: Path, seconds: float) -> tuple[Path, int]:
+def _trained(plans: dict[str, Any], dataset: dict[str, Any], seconds: float) -> tuple[Path, int]:
     """Trained for that long; the folder of the model, and the steps it took."""
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    home = root / "nnUNet_preprocessed" / "Dataset004_Hippocampus"
-    plans = json.loads((home / "nnUNetPlans.json").read_text())
-    dataset = json.loads((home / "dataset.json").read_text())
     started = time.monotonic()
-    plans["continue_training"] = False  # the trainer takes it out of its own copy
 
-    def trainer_of() -> nnUNetTrainer:
+    def trainer_of() -> nnUNetTrainer:  # which takes things out of the plans
         return nnUNetTrainer(dict(plans), "3d_fullres", "all", dataset, torch.device("cpu"))
 
     trial = trainer_of()

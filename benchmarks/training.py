@@ -178,48 +178,26 @@ def monai_steps(given: argparse.Namespace) -> Iterator[None]:
 
 def nnunet_steps(given: argparse.Namespace) -> Iterator[None]:
     """nnU-Net's trainer on its own preprocessed data: loader, augmentation, deep supervision, SGD."""
-    import os
-    import shutil
-
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-            os.environ[name] = str(root / name)
-        os.environ.update(nnUNet_compile="f", nnUNet_n_proc_DA="2")
-        raw = root / "nnUNet_raw" / "Dataset004_Hippocampus"
-        for kind, target, suffix in (("images", "imagesTr", "_0000"), ("labels", "labelsTr", "")):
-            (raw / target).mkdir(parents=True)
-            for path in sorted((given.data / kind).glob("*.nii.gz")):
-                shutil.copy(path, raw / target / path.name.replace(".nii.gz", f"{suffix}.nii.gz"))
-        count = len(list((raw / "labelsTr").iterdir()))
-        described = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "anterior": 1, "posterior": 2},
-                     "numTraining": count, "file_ending": ".nii.gz"}  # fmt: skip
-        (raw / "dataset.json").write_text(json.dumps(described))
-        yield from _nnunet_trained(root, given.features)
-
-
-def _nnunet_trained(root: Path, features: int) -> Iterator[None]:
     import torch
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunet import prepared
 
-    extract_fingerprints([4], num_processes=2)
-    plan_experiments([4])
-    preprocess([4], configurations=("3d_fullres",), num_processes=(2,))
-    home = root / "nnUNet_preprocessed" / "Dataset004_Hippocampus"
-    plans = json.loads((home / "nnUNetPlans.json").read_text())
-    shape = plans["configurations"]["3d_fullres"]
-    shape["patch_size"], shape["batch_size"] = list(PATCH), BATCH
-    network = shape["architecture"]["arch_kwargs"]
-    network["features_per_stage"] = [min(features * 2**n, 320) for n in range(len(network["features_per_stage"]))]
-    dataset = json.loads((home / "dataset.json").read_text())
-    plans["continue_training"] = False  # nnU-Net 2.8 takes it out of the plans
-    trainer = nnUNetTrainer(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
-    trainer.on_train_start()
-    trainer.network.train()
-    while True:
-        trainer.train_step(next(trainer.dataloader_train))
-        yield
+    names = sorted(path.name.removesuffix(".nii.gz") for path in (given.data / "labels").glob("*.nii.gz"))
+    with tempfile.TemporaryDirectory() as folder:
+        plans, dataset = prepared(Path(folder), given.data, names)
+        from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # reads where its folders are
+
+        shape = plans["configurations"]["3d_fullres"]
+        shape["patch_size"], shape["batch_size"] = list(PATCH), BATCH
+        network = shape["architecture"]["arch_kwargs"]
+        network["features_per_stage"] = [
+            min(given.features * 2**n, 320) for n in range(len(network["features_per_stage"]))
+        ]
+        trainer = nnUNetTrainer(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
+        trainer.on_train_start()
+        trainer.network.train()
+        while True:
+            trainer.train_step(next(trainer.dataloader_train))
+            yield
 
 
 SIDES: dict[str, Callable[[argparse.Namespace], Iterator[None]]] = {

@@ -18,7 +18,6 @@ answers once every 32 pixels, which is as large as a nucleus: at 128² its Dice 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import time
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from statistics import mean
 from typing import cast
 
 import torch
+from results import add_row, read_rows
 
 from medseg.core.errors import MedsegError
 from medseg.core.files import write_json, write_text
@@ -91,9 +91,7 @@ def main() -> None:
             if (name, room.dimensions) in {(row["network"], row["dimensions"]) for row in read_rows(results)}:
                 continue
             row = measure(name, room, options.out)
-            with results.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            print(json.dumps(row), flush=True)
+            add_row(results, row)
             if options.table:
                 write_text(options.table, page(read_rows(results)))
 
@@ -147,13 +145,6 @@ def held_out(folder: Path) -> dict[str, list[str]]:
         "validation": names[::SHARE],
         "test": [],
     }
-
-
-def read_rows(path: Path) -> list[dict[str, object]]:
-    """What has been measured so far."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def page(rows: list[dict[str, object]]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from medseg.core.geometry import Shape
 from medseg.core.labels import IGNORE
@@ -80,8 +80,8 @@ class Resampling:
         weights = self.weights[0]
         if weights is None:
             return start, stop
-        used = np.flatnonzero(weights[start:stop].any(axis=0))
-        return int(used[0]), int(used[-1]) + 1
+        used = _span(weights[start:stop].any(axis=0))
+        return used.start, used.stop
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,24 +111,19 @@ class Slab:
 
     def behind(self, mask: NDArray[np.bool_]) -> Part | None:
         """The smallest part that holds every target voxel into which a source voxel of `mask` goes; None if none is."""
-        source, target = [], []
-        for axis in range(3):
-            line = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-            if not len(line):
-                return None
-            low, high = int(line[0]), int(line[-1]) + 1
-            weights = self._weights(axis)
-            if weights is None:
-                source.append(slice(low, high))
-                target.append(slice(low, high))
-                continue
-            reached = np.flatnonzero(weights[:, low:high].any(axis=1))
-            if not len(reached):
-                return None
-            target.append(slice(int(reached[0]), int(reached[-1]) + 1))
-            needed = np.flatnonzero(weights[target[axis]].any(axis=0))
-            source.append(slice(int(needed[0]), int(needed[-1]) + 1))
-        return Part((source[0], source[1], source[2]), (target[0], target[1], target[2]))
+        if not mask.any():
+            return None
+        lines = (mask.any(axis=(1, 2)), mask.any(axis=(0, 2)), mask.any(axis=(0, 1)))
+        i, j, k = (self._reach(axis, _span(line)) for axis, line in enumerate(lines))
+        return Part((i[0], j[0], k[0]), (i[1], j[1], k[1]))
+
+    def _reach(self, axis: int, span: slice) -> tuple[slice, slice]:
+        """Of an axis: the target planes that source planes of `span` go into, after all source planes behind those."""
+        weights = self._weights(axis)
+        if weights is None:
+            return span, span
+        target = _span(weights[:, span].any(axis=1))
+        return _span(weights[target].any(axis=0)), target
 
     def _weights(self, axis: int) -> Float32 | None:
         weights = self.resampling.weights[axis]
@@ -141,6 +136,12 @@ class Part:
 
     source: tuple[slice, slice, slice]
     target: tuple[slice, slice, slice]
+
+
+def _span(flags: ArrayLike) -> slice:
+    """From the first to the last of the flags [N] that are set, of which there is one at least."""
+    found = np.flatnonzero(flags)
+    return slice(int(found[0]), int(found[-1]) + 1)
 
 
 def _apply(block: Float32, weights: Float32, axis: int) -> Float32:
