@@ -100,14 +100,14 @@ def validated(planned: Plan, task: Task) -> Plan:
     staged = bool(network.features or network.kernels)
     if staged and not (len(network.features) == len(network.strides) == len(network.kernels)):
         raise PlanError("network.features, network.strides and network.kernels need one entry per stage each")
+    if network.features and network.width != 1:
+        raise PlanError(f"network.width: {network.name!r} has the widths of network.features; change those instead")
     if network.ndim != planned.ndim:
         raise PlanError(f"network.ndim is {network.ndim} but the plan's ndim is {planned.ndim}")
     if network.out_channels != task.classes:
         raise PlanError(f"network.out_channels must be {task.classes} for this task, with background")
     if (planned.instances is not None) != task.instances:
         raise PlanError(f"instances: the plan and the task must agree, and the task says {task.instances}")
-    if planned.schedule.accumulate < 1 or planned.schedule.epoch_steps < 1:
-        raise PlanError("schedule.accumulate and schedule.epoch_steps must be at least 1")
     if planned.batch < 1 or min(planned.patch) < 1 or min(planned.spacing) <= 0:
         raise PlanError("batch, patch and spacing must be positive")
     if planned.ndim == 2 and planned.patch[2] != 1:

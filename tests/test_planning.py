@@ -144,6 +144,8 @@ def test_overrides_of_task_and_user_are_checked() -> None:
         plan(prints, task, budget, {"network.out_channels": "2"})
     with pytest.raises(PlanError, match="one entry per stage"):
         plan(prints, task, budget, {"network.features": "[8, 16]"})
+    with pytest.raises(PlanError, match=r"network\.width: 'unet' has the widths of network\.features"):
+        plan(prints, task, budget, {"network.width": "0.5"})
 
 
 @settings(max_examples=60, deadline=None)
