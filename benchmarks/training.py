@@ -159,14 +159,13 @@ def monai_steps(given: argparse.Namespace) -> Iterator[None]:
         t.RandAdjustContrastd("image", prob=0.15, gamma=(0.7, 1.4)),
     ]
     items = [{"image": given.data / "images" / name, "label": given.data / "labels" / name} for name in names]
-    loader = DataLoader(CacheDataset(items, t.Compose([*always, *chance]), progress=False), BATCH, shuffle=True)
+    cached = CacheDataset(items, t.Compose([*always, *chance]), progress=False)
+    loader = DataLoader(cached, batch_size=BATCH, shuffle=True, drop_last=True)
     network = build(replace(preparation.plan.network, deep_supervision=False)).train()
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
     loss_function = DiceCELoss(to_onehot_y=True, softmax=True)
     while True:
         for batch in loader:
-            if len(batch["image"]) < BATCH:
-                continue
             optimizer.zero_grad()
             loss_function(network(batch["image"].as_tensor()), batch["label"].as_tensor()).backward()
             optimizer.step()
