@@ -8,7 +8,7 @@ border's value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from medseg.core.geometry import Shape
 from medseg.core.labels import IGNORE
 
 Float32 = NDArray[np.float32]
-Block = Callable[[int, int], NDArray[np.generic]]
+Box = tuple[slice, slice, slice]
 
 _SLAB_BYTES = 16 * 2**20
 
@@ -134,8 +134,23 @@ class Slab:
 class Part:
     """A box of a slab's target planes, and the box of its source planes that they are made from."""
 
-    source: tuple[slice, slice, slice]
-    target: tuple[slice, slice, slice]
+    source: Box
+    target: Box
+
+    @classmethod
+    def around(cls, parts: Collection[Part]) -> Part:
+        """The smallest part that holds all of `parts`, of which there is one at least."""
+        return cls(_around([part.source for part in parts]), _around([part.target for part in parts]))
+
+    def within(self, outer: Part) -> Box:
+        """Its target planes, counted from where those of `outer` begin."""
+        i, j, k = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(self.target, outer.target, strict=True))
+        return i, j, k
+
+
+def _around(boxes: Sequence[Box]) -> Box:
+    i, j, k = (slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))
+    return i, j, k
 
 
 def _span(flags: ArrayLike) -> slice:
@@ -197,25 +212,26 @@ def resample_labels(array: NDArray[np.uint8], target: Shape) -> NDArray[np.uint8
 def winners(slab: Slab, values: list[int], scores: Callable[[int], NDArray[np.generic]]) -> NDArray[np.uint8]:
     """The value whose resampled score is largest, per voxel of the slab; ties go to the earlier value.
 
-    scores: value -> its source planes [last - first, J, K]. Without any value the slab is IGNORE. A value is
-    resampled only where it can beat the first one: weights are never negative, so that takes a source voxel in which
-    it does.
+    scores: value -> its source planes [last - first, J, K], asked for twice. Without any value the slab is IGNORE. A
+    value is resampled only where it can beat the first one (weights are never negative, so that takes a source voxel in
+    which it does), and the first one only where any other can.
     """
-    if not values:
-        shape = slab.resampling.target
-        return np.full((slab.stop - slab.start, *shape[1:]), IGNORE, dtype=np.uint8)
+    shape = slab.resampling.target
+    out = np.full((slab.stop - slab.start, *shape[1:]), values[0] if values else IGNORE, dtype=np.uint8)
+    if len(values) < 2:
+        return out
     first = scores(values[0])
-    best = slab.compute(first)
-    out = np.full(best.shape, values[0], dtype=np.uint8)
-    if len(values) > 1 and slab.resampling.is_identity:
+    parts = {value: slab.behind(np.greater(scores(value), first)) for value in values[1:]}
+    found = {value: part for value, part in parts.items() if part is not None}
+    if not found:
+        return out
+    box = Part.around(found.values())
+    best = slab.compute(first, box)
+    if slab.resampling.is_identity:
         best = best.copy()  # it may be the caller's own memory
-    for value in values[1:]:
-        score = scores(value)
-        part = slab.behind(np.greater(score, first))
-        if part is None:
-            continue
-        found, there = slab.compute(score, part), best[part.target]
-        higher = found > there
-        np.copyto(there, found, where=higher)
+    for value, part in found.items():
+        score, there = slab.compute(scores(value), part), best[part.within(box)]
+        higher = score > there
+        np.copyto(there, score, where=higher)
         np.copyto(out[part.target], np.uint8(value), where=higher)
     return out
