@@ -85,14 +85,13 @@ def seconds_a_call(model: Path, device: str) -> float:
 
     from medseg.bundle import Bundle
     from medseg.inference import Predictor
-    from medseg.inference.window import Engine, _ask
+    from medseg.inference.window import _ask
 
-    predictor = Predictor(Bundle.load(model), device)
-    plan, given = predictor.bundle.plan, predictor.precision
-    engine = Engine(predictor._network, plan, predictor.device, given)
+    engine = Predictor(Bundle.load(model), device)._engine
+    plan, given = engine.plan, engine.precision
     window = torch.randn(1, plan.network.in_channels, *plan.patch)
     took = []
-    with torch.inference_mode(), torch.autocast(predictor.device.type, given, given != torch.float32):
+    with torch.inference_mode(), torch.autocast(engine.device.type, given, given != torch.float32):
         for _ in range(_CALLS):
             started = time.monotonic()
             _ask(engine, window, ())
@@ -109,8 +108,9 @@ class Clocked:
 
     def __call__(self) -> Any:
         predictor = self.load()
-        clock = Clock(predictor._network)
-        for part in (predictor._network, predictor._head):
+        engine = predictor._engine
+        clock = Clock(engine.network)
+        for part in (engine.network, engine.head):
             if part is not None:
                 part.register_forward_pre_hook(clock.begin)
                 part.register_forward_hook(clock.end)

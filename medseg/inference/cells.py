@@ -32,9 +32,8 @@ _SCRATCH = Path("/var/tmp")
 class Cells:
     """Float32 blocks between `cuts` [I, J, K axis]: block (a, b, c) holds voxels cuts[0][a]..cuts[0][a + 1], ….
 
-    While it is open, a block lies as [i, j, k, L], as channels-last networks answer; closed, as
-    [L, i, j, k], so that one label is read in one go. budget: bytes held in memory (None: no limit).
-    Raises UsageError where the disk is too full for the rest.
+    A block lies as [L, i, j, k], so that one label is read in one go. budget: bytes held in memory (None: no
+    limit). Raises UsageError where the disk is too full for the rest.
     """
 
     def __init__(self, cuts: Cuts, labels: int, device: torch.device, budget: int | None = None) -> None:
@@ -53,25 +52,15 @@ class Cells:
         return i, j, k
 
     def open(self, place: Place) -> Tensor:
-        """An open block to add to, as a view [L, i, j, k]; zero when it is new."""
+        """A block to change in place, as a view [L, i, j, k]; zero when it is new."""
         known = place in self._held or place in self._slots
         block = self._load(place)
         if not known:
             block.zero_()
-        return block.view(*self.shape(place), self.labels).permute(3, 0, 1, 2)
-
-    def close_block(self, place: Place, total: Tensor) -> Tensor:
-        """Divide an open block by `total` [i, j, k]; returns it [L, i, j, k]."""
-        given = self.open(place)
-        self._held.pop(place)
-        closed = self._buffer(place).view(self.labels, *self.shape(place))
-        torch.div(given, total, out=closed)
-        self._buffers.append(_whole(given))
-        self._held[place] = closed.view(-1)
-        return closed
+        return block.view(self.labels, *self.shape(place))
 
     def read(self, place: Place, label: int) -> NDArray[np.float32]:
-        """The probabilities of one label in a closed block [i, j, k]."""
+        """The numbers of one label in a block [i, j, k]."""
         held = self._held.get(place)
         if held is not None:
             array: NDArray[np.float32] = held.view(self.labels, *self.shape(place))[label].cpu().numpy()

@@ -6,13 +6,33 @@ asked for as few voxels at a time as fit.
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 # What networks in `medseg.nets` call their last layer at full resolution.
 _NAMES = ("heads.0", "head")
 
 
-def split_head(network: nn.Module) -> tuple[nn.Module, nn.Module | None]:
+class Head(nn.Module):
+    """A convolution of kernel 1 on the features of one window, as a product of two matrices.
+
+    Gives logits [L, *spatial] of features [F, *spatial], label after label in memory, whichever way the
+    features lie. The convolution itself takes six times as long for a part of a channels-last window
+    (16 features, 3 labels, bfloat16).
+    """
+
+    def __init__(self, layer: nn.Conv2d | nn.Conv3d) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(layer.weight.detach().flatten(1), requires_grad=False)
+        bias = torch.zeros(layer.out_channels) if layer.bias is None else layer.bias.detach()
+        self.bias = nn.Parameter(bias.to(self.weight)[:, None], requires_grad=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        voxels = features.movedim(0, -1).flatten(0, -2).t() if features.stride(0) == 1 else features.flatten(1)
+        return torch.addmm(self.bias, self.weight, voxels).view(-1, *features.shape[1:])
+
+
+def split_head(network: nn.Module) -> tuple[nn.Module, Head | None]:
     """The network without its last layer, and that layer; (network, None) where there is none to split off.
 
     The network itself is changed: it gives features [B, F, *spatial] afterwards.
@@ -23,5 +43,5 @@ def split_head(network: nn.Module) -> tuple[nn.Module, nn.Module | None]:
         if isinstance(head, nn.Conv2d | nn.Conv3d) and set(head.kernel_size) == set(head.stride) == {1}:
             owner, _, last = name.rpartition(".")
             setattr(modules[owner], last, nn.Identity())
-            return network, head
+            return network, Head(head)
     return network, None

@@ -91,9 +91,10 @@ def _gone(
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    n = len(sizes)
-    joined = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0] - 1, pairs[:, 1] - 1)), shape=(n, n))
-    count, owner = connected_components(joined, directed=False)
+    count, owner = len(sizes), np.arange(len(sizes))
+    if len(pairs):
+        joined = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0] - 1, pairs[:, 1] - 1)), shape=(count, count))
+        count, owner = connected_components(joined, directed=False)
     whole = np.bincount(owner, weights=sizes, minlength=count)
     gone = whole < least
     if only_largest:

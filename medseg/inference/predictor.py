@@ -23,7 +23,7 @@ from medseg.inference.memory import refusal
 from medseg.inference.postprocess import postprocess
 from medseg.inference.quality import QualityStatistics, evidence_of
 from medseg.inference.slabs import Segmented, segment
-from medseg.inference.window import Engine, sliding_window
+from medseg.inference.window import Engine, whole
 from medseg.preprocess import Prepared, fit_channels, prepare, restore
 
 
@@ -39,10 +39,10 @@ class Predictor:
         self.bundle = bundle
         self.memory = memory
         self.device = resolve_device(device)
-        self.precision = precision(bundle.plan, self.device)
-        self._network, self._head = split_head(bundle.network().to(self.device).eval())
         self._labels = bundle.task.label_table()
-        self._mirror = mirrored_values(self._labels)
+        network, head = split_head(bundle.network().to(self.device).eval())
+        given, mirror = precision(bundle.plan, self.device), tuple(mirrored_values(self._labels))
+        self._engine = Engine(network, bundle.plan, self.device, given, mirror, head)
         self._estimator = Estimator(bundle.calibration or Calibration())
 
     def predict(self, scan: Scan) -> Prediction:
@@ -74,8 +74,7 @@ class Predictor:
     def predict_array(self, array: NDArray[np.float32]) -> Tensor:
         """Probabilities [L, I, J, K] (float32, on the CPU) of a prepared image [C, I, J, K]."""
         image = torch.from_numpy(np.require(array, requirements=["C", "W"]))
-        network = self._network if self._head is None else torch.nn.Sequential(self._network, self._head)
-        return sliding_window(network, image, self.bundle.plan, self.device, self.precision, self._mirror)
+        return whole(self._engine, image)
 
     def _objects(self, labelmap: LabelMap, found: Segmented, geometry: Geometry) -> NDArray[np.int32] | None:
         spec = self.bundle.plan.instances
@@ -91,9 +90,7 @@ class Predictor:
         prepared = prepare(volume, self.bundle.plan)
         if self.bundle.plan.crf.iterations:
             return self._refined(prepared)
-        mirror = tuple(self._mirror)
-        engine = Engine(self._network, self.bundle.plan, self.device, self.precision, mirror, self._head)
-        return segment(engine, torch.from_numpy(prepared.array), prepared.trace)
+        return segment(self._engine, torch.from_numpy(prepared.array), prepared.trace)
 
     def _refined(self, prepared: Prepared) -> Segmented:
         """With the dense CRF, which needs the probabilities of the whole volume; certainty is the network's own."""

@@ -183,7 +183,7 @@ class _Slabs:
                 axis.total[cuts[n] : cuts[n + 1]].to(self.cells.device)
                 for axis, cuts, n in zip(self.axes, self.cells.cuts, block, strict=True)
             )
-            found = self.cells.close_block(block, i[:, None, None] * j[:, None] * k)
+            found = self.cells.open(block).div_(i[:, None, None] * j[:, None] * k)
             self._statistics.add(found[: self._named])
             peaks = torch.maximum(peaks, found.amax(dim=(1, 2, 3)))
         self._peaks[layer] = peaks

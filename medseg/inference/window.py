@@ -52,11 +52,15 @@ def sliding_window(
     background and are not computed. Where a GPU's memory does not hold a batch, it is halved.
     Raises UsageError where it does not hold a single window.
     """
-    axes = axes_of(plan, (image.shape[1], image.shape[2], image.shape[3]))
-    labels = plan.network.out_channels
-    engine = Engine(network, plan, device, precision, tuple(mirror) if mirror else None)
+    return whole(Engine(network, plan, device, precision, tuple(mirror) if mirror else None), image)
+
+
+def whole(engine: Engine, image: Tensor) -> Tensor:
+    """What `sliding_window` gives, of an engine."""
+    axes = axes_of(engine.plan, (image.shape[1], image.shape[2], image.shape[3]))
+    labels = engine.plan.network.out_channels
     with torch.inference_mode():
-        canvas = _Whole(axes, labels, home(device, labels * image[0].numel() * 4))
+        canvas = _Whole(axes, labels, home(engine.device, labels * image[0].numel() * 4))
         cover(engine, image, axes, canvas)
         return canvas.finish()
 
@@ -65,8 +69,8 @@ def sliding_window(
 class Engine:
     """A network and how it is asked: the arguments of `sliding_window`, which explains them.
 
-    head: where given, the network's last layer, which works voxel by voxel: `network` then gives the
-    features [B, F, *patch] before it, and the logits of all labels never exist for a whole window.
+    head: where given, the network's last layer, which works voxel by voxel ([F, …] -> [L, …]): `network`
+    then gives the features [B, F, *patch] before it, and the logits of all labels never exist for a whole window.
     """
 
     network: Network
@@ -218,19 +222,16 @@ class Answer:
 
     raw: Tensor
     engine: Engine
-    exchange: tuple[int, ...] | None = None
+    exchange: Tensor | None = None
 
     def probabilities(self, part: tuple[slice, ...]) -> Tensor:
         """Softmax over the labels [L, i, j, k] in a part of the window, float32 (see `with_interiors`)."""
-        logits = self.raw[:, *part]
-        if self.engine.head is not None:
-            flat = self.engine.plan.ndim == 2
-            answered = self.engine.head(logits[None, ..., 0] if flat else logits[None])[0]
-            logits = answered[..., None] if flat else answered
+        raw = self.raw[:, *part]
+        logits = raw if self.engine.head is None else self.engine.head(raw)
         found = torch.softmax(logits.float(), dim=0)
         if self.engine.plan.instances is not None:
             return with_interiors(found)
-        return found if self.exchange is None else found[list(self.exchange)]
+        return found if self.exchange is None else found.index_select(0, self.exchange)
 
 
 def with_interiors(classes: Tensor) -> Tensor:
@@ -253,7 +254,7 @@ def _ask(engine: Engine, windows: Tensor, flipped: tuple[int, ...]) -> list[Answ
         raw = raw.flip(dims)
     exchange = None
     if engine.mirror is not None and plan.augment.lateral in flipped:
-        exchange = engine.mirror[: plan.network.out_channels]
+        exchange = torch.tensor(engine.mirror[: plan.network.out_channels], device=engine.device)
     return [Answer(one, engine, exchange) for one in raw]
 
 

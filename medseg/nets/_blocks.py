@@ -80,9 +80,12 @@ class InstanceNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.is_contiguous():
             return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
-        scale, shift = self.weight, self.bias
-        samples = [F.batch_norm(one, None, None, scale, shift, True, eps=self.eps) for one in torch.split(x, 1)]
-        return samples[0] if len(samples) == 1 else torch.cat(samples)
+        if len(x) == 1:
+            return self._one(x)
+        return torch.cat([self._one(sample) for sample in torch.split(x, 1)])
+
+    def _one(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, None, None, self.weight, self.bias, True, eps=self.eps)
 
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, eps={self.eps}"

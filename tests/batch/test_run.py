@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from medseg import formats
+from medseg.batch.outputs import Wanted
 from medseg.batch.run import BatchOptions, predict_folder
+from medseg.batch.segment import Setup
 from medseg.core.case import Prediction, Scan, Status
 from medseg.core.errors import UsageError
 from medseg.core.events import Event, Progress, silent
@@ -204,3 +207,11 @@ def test_names_that_are_no_text_are_escaped_in_the_table(
     result = predict_folder(tmp_path / "in", predictor, tmp_path / "out", OPTIONS, silent)
     assert result.rows[0].scan == "a\\udcff"
     assert set(_rows(tmp_path / "out")) == {"a\\udcff"}
+
+
+def test_a_worker_has_one_thread_for_products_of_matrices(predictor: Predictor, tmp_path: Path) -> None:
+    # More than one would spin on the cores of the network.
+    with threadpool_limits(2, "blas"):
+        Setup(lambda: predictor, Wanted(frozenset({"nifti"}), {}), tmp_path)()
+        threads = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+    assert set(threads) == {1}

@@ -11,6 +11,7 @@ from torch import nn
 from medseg.core.plan import NetworkSpec
 from medseg.inference.heads import split_head
 from medseg.nets import NETWORKS, build, smallest
+from medseg.nets._ndim import CHANNELS_LAST
 
 # Networks that interpolate after their last layer, or do not call it what ours do.
 WHOLE = tuple(name for name in NETWORKS if name.startswith(("fcn", "deeplab", "lraspp", "monai_")))
@@ -33,9 +34,11 @@ def test_features_and_head_are_the_network(name: str, ndim: int) -> None:
         assert head is not None
         features = body(x)
         assert features.shape[1] != 5
-        torch.testing.assert_close(head(features), expected)
-        part = features[:, :, 1:2, :1]
-        torch.testing.assert_close(head(part), expected[:, :, 1:2, :1], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(head(features[0]), expected[0], rtol=1e-5, atol=1e-5)
+        part = features[0, :, 1:2, :1]
+        torch.testing.assert_close(head(part), expected[0, :, 1:2, :1], rtol=1e-5, atol=1e-5)
+        last = features.to(memory_format=CHANNELS_LAST[ndim])[0]
+        torch.testing.assert_close(head(last[:, :, 1:2]), expected[0, :, :, 1:2], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["fcn8s", "deeplabv3_mobilenetv3", "deeplabv3plus_mobilenetv3", "lraspp_mobilenetv3"])
