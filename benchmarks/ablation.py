@@ -89,29 +89,27 @@ def changes_of(variant: str, row: str) -> tuple[str, ...] | None:
 def page(scores: Iterable[dict[str, object]]) -> str:
     """The table: Dice of each variant (mean over seeds), what that is more or less than as planned, and steps done."""
     found: dict[tuple[str, str], list[tuple[float, int]]] = {}
-    minutes = set()
     for score in scores:
-        place = found.setdefault((str(score["trial"]), str(score["on"])), [])
+        place = found.setdefault((str(score["trial"]), f"{score['on']}, {score['minutes']:g} min"), [])
         place.append((float(str(score["mean_dice"])), int(str(score["steps"]))))
-        minutes.add(str(score["minutes"]))
-    rows = sorted({row for _, row in found})
+    columns = sorted({column for _, column in found})
     lines = ["# What each ingredient is worth", "", *(__doc__ or "").strip().splitlines(), ""]
-    lines += [f"Minutes of each training: {', '.join(sorted(minutes))}. In brackets: against the plan; steps done.", ""]
-    lines += [f"| | {' | '.join(rows)} |", "|---" * (len(rows) + 1) + "|"]
+    lines += ["Dice, in brackets: against the plan; steps done. Of several seeds, their number and the mean.", ""]
+    lines += [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for variant in VARIANTS:
-        cells = []
-        for row in rows:
-            values, planned = found.get((variant, row)), found.get(("as planned", row))
-            if not values:
-                cells.append("")
-                continue
-            dice, steps = mean(dice for dice, _ in values), round(mean(steps for _, steps in values))
-            more = dice - mean(dice for dice, _ in planned) if planned and variant != "as planned" else None
-            against = "" if more is None else f"{more:+.3f}; "
-            cells.append(f"{dice:.3f} ({against}{steps:,})")
+        cells = [_cell(found.get((variant, column)), found.get(("as planned", column))) for column in columns]
         if any(cells):
             lines.append(f"| {variant} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(values: list[tuple[float, int]] | None, planned: list[tuple[float, int]] | None) -> str:
+    if not values:
+        return ""
+    dice, steps = mean(dice for dice, _ in values), round(mean(steps for _, steps in values))
+    against = "" if planned in (None, values) else f"{dice - mean(dice for dice, _ in planned):+.3f}; "
+    seeds = f"; {len(values)} seeds" if len(values) > 1 else ""
+    return f"{dice:.3f} ({against}{steps:,}{seeds})"
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,11 @@ def medseg_steps(given: argparse.Namespace) -> Iterator[None]:
 # ---- MONAI ----------------------------------------------------------------------------------------
 
 
-def monai_steps(given: argparse.Namespace) -> Iterator[None]:
-    """MONAI's tutorial loop: dictionary transforms on cached cases, a data loader, DiceCELoss, float32."""
+def monai_steps(given: argparse.Namespace, own: bool = False) -> Iterator[None]:
+    """MONAI's tutorial loop: dictionary transforms on cached cases, a data loader, DiceCELoss, float32.
+
+    own: with DynUNet, MONAI's U-Net of the same stages, instead of medseg's.
+    """
     import warnings
 
     warnings.simplefilter("ignore")
@@ -138,6 +142,7 @@ def monai_steps(given: argparse.Namespace) -> Iterator[None]:
     from monai import transforms as t
     from monai.data import CacheDataset, DataLoader
     from monai.losses import DiceCELoss
+    from monai.networks.nets import DynUNet
 
     from medseg.nets import build
 
@@ -161,7 +166,14 @@ def monai_steps(given: argparse.Namespace) -> Iterator[None]:
     items = [{"image": given.data / "images" / name, "label": given.data / "labels" / name} for name in names]
     cached = CacheDataset(items, t.Compose([*always, *chance]), progress=False)
     loader = DataLoader(cached, batch_size=BATCH, shuffle=True, drop_last=True)
-    network = build(replace(preparation.plan.network, deep_supervision=False)).train()
+    spec = replace(preparation.plan.network, deep_supervision=False)
+    network: torch.nn.Module = build(spec)
+    if own:
+        steps, kernels = [list(one) for one in spec.strides], [list(one) for one in spec.kernels]
+        network = DynUNet(
+            3, spec.in_channels, spec.out_channels, kernels, steps, steps[1:], spec.features, norm_name="instance"
+        )
+    network.train()
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
     loss_function = DiceCELoss(to_onehot_y=True, softmax=True)
     while True:
@@ -202,6 +214,7 @@ def nnunet_steps(given: argparse.Namespace) -> Iterator[None]:
 SIDES: dict[str, Callable[[argparse.Namespace], Iterator[None]]] = {
     "medseg": medseg_steps,
     "monai": monai_steps,
+    "monai, DynUNet": partial(monai_steps, own=True),
     "nnunet": nnunet_steps,
 }
 
