@@ -26,8 +26,10 @@ def cluster() -> Iterator[Any]:
 
 
 def test_a_node_that_dies_costs_nothing(
-    cluster: Any, write_scan: Callable[..., Path], bundle_folder: Path, tmp_path: Path
+    cluster: Any, write_scan: Callable[..., Path], bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Ray gives a worker as many threads as it has cores, one here; two threads add up in another order.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     nodes = [cluster.add_node(num_cpus=1)]
     for number in range(24):
         write_scan(tmp_path / "in" / f"scan_{number:02}.nii.gz", number)
