@@ -3,9 +3,9 @@
     python benchmarks/training.py DATA [--steps 20] [--features 32] [--rounds 3] [--nnunet PYTHON]
 
 DATA: images/ and labels/ of 3D cases (the hippocampus set). All sides train on the same cases with the
-same U-Net of medseg's (nnU-Net: its own of the same features), patch and batch, with rotation, scaling,
-flips, noise, blur, brightness and contrast at the same probabilities; medseg and nnU-Net end in their
-own losses, MONAI in DiceCELoss. They take turns, so that a busy machine is busy for all; the figure is
+same U-Net of medseg's (nnU-Net, and MONAI's loop once more as `dynunet`: their own of the same features), patch
+and batch, with rotation, scaling, flips, noise, blur, brightness and contrast at the same probabilities;
+medseg and nnU-Net end in their own losses, MONAI in DiceCELoss. They take turns, so that a busy machine is busy for all; the figure is
 the median over the rounds of seconds a step, augmentation and optimiser included. Peak memory is of
 the process of one side.
 """
@@ -214,7 +214,7 @@ def nnunet_steps(given: argparse.Namespace) -> Iterator[None]:
 SIDES: dict[str, Callable[[argparse.Namespace], Iterator[None]]] = {
     "medseg": medseg_steps,
     "monai": monai_steps,
-    "monai, DynUNet": partial(monai_steps, own=True),
+    "dynunet": partial(monai_steps, own=True),
     "nnunet": nnunet_steps,
 }
 
