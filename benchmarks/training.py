@@ -5,9 +5,9 @@
 DATA: images/ and labels/ of 3D cases (the hippocampus set). All sides train on the same cases with the
 same U-Net of medseg's (nnU-Net, and MONAI's loop once more as `dynunet`: their own of the same features), patch
 and batch, with rotation, scaling, flips, noise, blur, brightness and contrast at the same probabilities;
-medseg and nnU-Net end in their own losses, MONAI in DiceCELoss. They take turns, so that a busy machine is busy for all; the figure is
-the median over the rounds of seconds a step, augmentation and optimiser included. Peak memory is of
-the process of one side.
+medseg and nnU-Net end in their own losses, MONAI in DiceCELoss. They take turns, so that a busy machine
+is busy for all; the figure is the median over the rounds of seconds a step, augmentation and optimiser
+included. Peak memory is of the process of one side.
 """
 
 from __future__ import annotations
