@@ -107,7 +107,7 @@ def _cell(values: list[tuple[float, int]] | None, planned: list[tuple[float, int
     if not values:
         return ""
     dice, steps = mean(dice for dice, _ in values), round(mean(steps for _, steps in values))
-    against = "" if planned in (None, values) else f"{dice - mean(dice for dice, _ in planned):+.3f}; "
+    against = "" if planned is None or planned is values else f"{dice - mean(dice for dice, _ in planned):+.3f}; "
     seeds = f"; {len(values)} seeds" if len(values) > 1 else ""
     return f"{dice:.3f} ({against}{steps:,}{seeds})"
 

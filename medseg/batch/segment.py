@@ -84,15 +84,9 @@ class Setup:
     tracebacks: bool = False
 
     def __call__(self) -> Segmenter:
-        from threadpoolctl import threadpool_limits
-
         # Workers are processes of their own, whose files are private from the first byte on.
         os.umask(os.umask(PRIVATE) | PRIVATE)
-        segmenter = Segmenter(self.load(), self.wanted, self.output, self.tracebacks)
-        # NumPy's threads keep spinning for a while after each product of matrices, on cores that the network and the
-        # other stages could use: a batch of 50 small CTs takes a tenth longer with them (benchmarks/README.md).
-        threadpool_limits(1, "blas")
-        return segmenter
+        return Segmenter(self.load(), self.wanted, self.output, self.tracebacks)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

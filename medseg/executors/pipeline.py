@@ -14,12 +14,17 @@ class Pipeline:
     """A `Work` with one thread a stage. Each thread keeps to its stage: libraries keep state by thread.
 
     Whoever calls `do` from at most DEPTH threads bounds what is in memory: one job being read, one
-    computed and one written.
+    computed and one written. The process has to be a worker's own: its BLAS keeps to one thread from here on.
     """
 
     def __init__(self, make: Make) -> None:
+        from threadpoolctl import threadpool_limits
+
         self._threads = {stage: ThreadPoolExecutor(1, thread_name_prefix=f"medseg-{stage}") for stage in STAGES}
         self._work: Work = self._threads["compute"].submit(make).result()
+        # NumPy's threads keep spinning for a while after each product of matrices, on cores that the other stages
+        # could use: a batch of 50 small CTs takes a tenth longer with them (benchmarks/README.md).
+        threadpool_limits(1, "blas")
 
     def do(self, payload: Any, running: Callable[[bool], None]) -> tuple[Any, dict[str, float]]:
         """Take a job through all stages; what the last one gave, and the seconds of each.

@@ -221,15 +221,15 @@ def winners(slab: Slab, values: list[int], scores: Callable[[int], NDArray[np.ge
     if len(values) < 2:
         return out
     first = scores(values[0])
-    parts = {value: slab.behind(np.greater(scores(value), first)) for value in values[1:]}
-    found = {value: part for value, part in parts.items() if part is not None}
-    if not found:
+    behind = ((value, slab.behind(np.greater(scores(value), first))) for value in values[1:])
+    parts = {value: part for value, part in behind if part is not None}
+    if not parts:
         return out
-    box = Part.around(found.values())
+    box = Part.around(parts.values())
     best = slab.compute(first, box)
     if slab.resampling.is_identity:
         best = best.copy()  # it may be the caller's own memory
-    for value, part in found.items():
+    for value, part in parts.items():
         score, there = slab.compute(scores(value), part), best[part.within(box)]
         higher = score > there
         np.copyto(there, score, where=higher)

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
 import pytest
+import torch
 
 from medseg.batch.ledger import State, read_ledger
 from medseg.core.events import Event, Progress
@@ -27,8 +26,17 @@ def cluster() -> Iterator[Any]:
     cluster.shutdown()
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many as Ray gives a worker with one CPU: two round otherwise in bfloat16, where two labels are level."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def test_a_node_that_dies_costs_nothing(
-    cluster: Any, write_scan: Callable[..., Path], bundle_folder: Path, tmp_path: Path
+    cluster: Any, write_scan: Callable[..., Path], bundle_folder: Path, tmp_path: Path, one_thread: None
 ) -> None:
     nodes = [cluster.add_node(num_cpus=1)]
     for number in range(24):
@@ -42,12 +50,12 @@ def test_a_node_that_dies_costs_nothing(
     options = PredictOptions("cpu", previews=False, executor="ray", address=cluster.address, workers=2)
     result = predict(tmp_path / "in", bundle_folder, tmp_path / "out", options, listener)
     assert not nodes
-    assert [(row.scan, row.status) for row in result.rows] == [(row.scan, row.status) for row in alone.rows]
+    assert [(row.scan, row.status, row.volumes_ml) for row in result.rows] == [
+        (row.scan, row.status, row.volumes_ml) for row in alone.rows
+    ]
     for row in result.rows:
         assert row.output is not None
-        ours, theirs = (nib.load(tmp_path / folder / row.output).get_fdata() for folder in ("out", "alone"))
-        # Other workers may round otherwise where two labels are level; more than one voxel was not seen.
-        assert np.count_nonzero(ours != theirs) <= 2
+        assert (tmp_path / "out" / row.output).read_bytes() == (tmp_path / "alone" / row.output).read_bytes()
     entries = read_ledger(tmp_path / "out")[0]
     assert len(entries) == 24 and {entry.state for entry in entries} <= {State.DONE, State.REVIEW}
     again = predict(tmp_path / "in", bundle_folder, tmp_path / "out", options)

@@ -18,6 +18,7 @@ from medseg.batch.segment import Setup
 from medseg.core.case import Prediction, Scan, Status
 from medseg.core.errors import UsageError
 from medseg.core.events import Event, Progress, silent
+from medseg.executors.pipeline import Pipeline
 from medseg.inference import Predictor
 
 Write = Callable[..., Path]
@@ -210,8 +211,15 @@ def test_names_that_are_no_text_are_escaped_in_the_table(
 
 
 def test_a_worker_has_one_thread_for_products_of_matrices(predictor: Predictor, tmp_path: Path) -> None:
-    # More than one would spin on the cores of the network.
+    # More than one would spin on the cores of the network. A caller's own process keeps what it has.
+    make = Setup(lambda: predictor, Wanted(frozenset({"nifti"}), {}), tmp_path)
     with threadpool_limits(2, "blas"):
-        Setup(lambda: predictor, Wanted(frozenset({"nifti"}), {}), tmp_path)()
-        threads = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
-    assert set(threads) == {1}
+        before = _blas_threads()
+        make()
+        assert _blas_threads() == before
+        Pipeline(make)
+        assert set(_blas_threads()) == {1}
+
+
+def _blas_threads() -> list[int]:
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
